@@ -1,0 +1,7 @@
+//! The integration tests: one binary, a module per theme.
+
+mod cli_offline;
+mod config_file;
+mod logs;
+mod registry_stress;
+mod shim;
