@@ -8,5 +8,16 @@
 
 pub mod id;
 pub mod limits;
-pub mod run;
 pub mod time;
+
+pub mod spec;
+pub mod status;
+
+pub mod admission;
+pub mod backoff;
+pub mod event;
+pub mod graph;
+pub mod lifecycle;
+pub mod run;
+pub mod transition;
+pub mod wait;

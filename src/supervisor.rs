@@ -1,1 +1,15 @@
-//! (being built)
+//! L2: owns every process. One owner task per process decides by
+//! `domain::transition` and is the only one that commits its state; the root
+//! creates, configures and removes.
+//!
+//! Callers hold a [`Supervisor`]: cheap to clone, usable from any runtime. A call
+//! returns once its change is published; what follows from it is waited for with
+//! [`Supervisor::wait`]. Deliberately absent: wire types, waiting streams, any
+//! knowledge of how a run is carried out (that is `runner`).
+
+mod api;
+
+pub use api::{
+    Ack, BatchItem, Configured, Control, Draft, Edit, Outcome, ProcessNode, Processes, Refused,
+    Rollout, Target, WaitFor, WaitResult,
+};

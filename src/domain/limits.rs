@@ -1,5 +1,37 @@
 //! Every `*_MAX` of the daemon in one place, with its unit. What grows has a row
 //! here, and each row is tested where it binds.
 
+use std::time::Duration;
+
 /// Characters of a process or group name.
 pub const NAME_CHARS_MAX: usize = 63;
+/// Characters of a label key's name part and of a label value.
+pub const LABEL_CHARS_MAX: usize = 63;
+/// Label pairs of one process.
+pub const LABELS_MAX: usize = 64;
+/// Bytes of all annotations of one process, keys and values.
+pub const ANNOTATIONS_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of argv and of the environment of one process, each.
+pub const COMMAND_BYTES_MAX: usize = 128 * 1024;
+/// Words of argv and variables of the environment of one process, each.
+pub const COMMAND_WORDS_MAX: usize = 1024;
+/// Dependencies of one process.
+pub const DEPENDENCIES_MAX: usize = 256;
+/// Processes in the registry.
+pub const PROCESSES_MAX: usize = 20_000;
+/// Finished runs remembered per process.
+pub const EXIT_HISTORY_MAX: usize = 10;
+/// Commands waiting for one process's owner task.
+pub const MAILBOX_MAX: usize = 256;
+/// Callers waiting for a condition of one process.
+pub const WAITERS_MAX: usize = 4096;
+/// Automatic restarts that one budget counts.
+pub const BUDGET_RESTARTS_MAX: i32 = 10_000;
+
+/// Longest configurable duration of any policy.
+pub const POLICY_DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+const _: () = assert!(
+    WAITERS_MAX >= MAILBOX_MAX,
+    "a full mailbox of waits must fit"
+);
