@@ -119,17 +119,29 @@ impl Graph {
         found
     }
 
-    /// Those of `members` that directly depend on `name`.
+    /// For each of `members`, those of them that directly depend on it.
     #[must_use]
-    pub fn dependents_within<'a>(
+    pub fn dependents_of_each(
         &self,
-        name: &ProcessName,
-        members: &'a BTreeSet<ProcessName>,
-    ) -> Vec<&'a ProcessName> {
-        members
-            .iter()
-            .filter(|member| self.edges.get(*member).is_some_and(|t| t.contains(name)))
-            .collect()
+        members: &[ProcessName],
+    ) -> BTreeMap<ProcessName, Vec<ProcessName>> {
+        let chosen: BTreeSet<_> = members.iter().collect();
+        let mut found: BTreeMap<ProcessName, Vec<ProcessName>> = BTreeMap::new();
+        for member in members {
+            let targets = self.edges.get(member).into_iter().flatten();
+            for target in targets.filter(|target| chosen.contains(target)) {
+                found
+                    .entry(target.clone())
+                    .or_default()
+                    .push(member.clone());
+            }
+        }
+        found
+    }
+
+    /// Forgets what `name` depends on.
+    pub fn remove(&mut self, name: &ProcessName) {
+        self.edges.remove(name);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         status::{Position, ProcessState},
         wait::{Condition, RunTooOld},
     },
-    registry::{Node, Registry},
+    registry::{Body, Node, Registry},
 };
 
 /// The registry of processes.
@@ -220,4 +220,31 @@ pub enum Refused {
 #[must_use]
 pub fn stop_plan(over: &StopPolicy, config: &Config) -> StopPlan {
     over.plan_over(&config.stop)
+}
+
+// === impl ProcessState ===
+
+impl Body for ProcessState {
+    fn name(&self) -> &ProcessName {
+        &self.spec.name
+    }
+
+    /// The spec is shared with the neighbours in the log; the details mostly are.
+    fn weight(&self) -> usize {
+        let details = &self.status.details;
+        size_of::<Self>() + details.message.len() + size_of_val(details.history.as_slice())
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// The process, whatever it has become.
+    #[must_use]
+    pub fn unguarded(name: ProcessName) -> Self {
+        Self {
+            name,
+            guard: Precondition::default(),
+        }
+    }
 }
