@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     buffer::{Buffer, Directory},
     lines::Lines,
-    pump::Pump,
+    pump::{Pump, Sink},
     ring::Origin,
 };
 pub use self::{
@@ -182,8 +182,7 @@ impl Logs {
     }
 
     fn pump(&self, receiver: Receiver, buffer: &Arc<Buffer>, run_id: i64, stream: OutputStream) {
-        let pump = Pump {
-            receiver,
+        let sink = Sink {
             buffer: Arc::clone(buffer),
             directory: Arc::clone(&self.directory),
             origin: Origin {
@@ -195,7 +194,7 @@ impl Logs {
             lines: Lines::default(),
             held_since: None,
         };
-        drop(self.capture.handle.spawn(pump.run()));
+        drop(self.capture.handle.spawn(Pump { receiver, sink }.run()));
     }
 }
 

@@ -16,9 +16,9 @@ pub enum OutputStream {
 /// A line or a piece of one. Cloning copies no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Number of the line: dense per uid, over both streams and all runs, from
-    /// 1. Pieces of one line share it. It is assigned when the first piece
-    /// arrives, so a later piece may come after entries with higher numbers.
+    /// Number of the line, from 1, dense per uid over both streams and all runs.
+    /// Pieces of one line share it. It is assigned when the first piece arrives,
+    /// so a later piece may come after entries with higher numbers.
     pub sequence: i64,
     /// Position of `data` within its line, in bytes.
     pub line_offset: i64,

@@ -24,6 +24,9 @@ pub(super) enum Cut {
     More,
 }
 
+/// Takes pieces.
+pub(super) type Out<'a> = &'a mut dyn FnMut(Bytes, Cut);
+
 /// The unfinished line of one pipe.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
@@ -41,7 +44,7 @@ impl Lines {
     }
 
     /// Takes the next bytes, at most [`PIECE_BYTES_MAX`].
-    pub(super) fn feed(&mut self, chunk: &[u8], out: &mut impl FnMut(Bytes, Cut)) {
+    pub(super) fn feed(&mut self, chunk: &[u8], out: Out<'_>) {
         debug_assert!(chunk.len() <= PIECE_BYTES_MAX);
         let mut rest = chunk;
         if self.is_holding() {
@@ -68,20 +71,20 @@ impl Lines {
     }
 
     /// Hands on what is held although its line goes on.
-    pub(super) fn flush(&mut self, out: &mut impl FnMut(Bytes, Cut)) {
+    pub(super) fn flush(&mut self, out: Out<'_>) {
         if self.is_holding() {
             self.hand_on(Cut::More, out);
         }
     }
 
     /// Ends the last line, if it has no newline.
-    pub(super) fn finish(&mut self, out: &mut impl FnMut(Bytes, Cut)) {
+    pub(super) fn finish(&mut self, out: Out<'_>) {
         if self.is_holding() || self.open {
             self.hand_on(Cut::End, out);
         }
     }
 
-    fn hold(&mut self, bytes: &[u8], out: &mut impl FnMut(Bytes, Cut)) {
+    fn hold(&mut self, bytes: &[u8], out: Out<'_>) {
         let room = PIECE_BYTES_MAX - self.held.len();
         if bytes.len() <= room {
             self.held.extend_from_slice(bytes);
@@ -92,7 +95,7 @@ impl Lines {
         self.held.extend_from_slice(&bytes[room..]);
     }
 
-    fn hand_on(&mut self, cut: Cut, out: &mut impl FnMut(Bytes, Cut)) {
+    fn hand_on(&mut self, cut: Cut, out: Out<'_>) {
         out(Bytes::copy_from_slice(&self.held), cut);
         self.open = cut == Cut::More;
         self.held.clear();

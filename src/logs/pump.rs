@@ -5,8 +5,15 @@
 //! does not fit is trimmed. Wakes nobody while the pipe is idle: the only timer
 //! runs while an unfinished line is held.
 
-use std::{cell::RefCell, io, pin::pin, sync::Arc};
+use std::{
+    cell::RefCell,
+    fs::File,
+    io::{self, Read},
+    pin::pin,
+    sync::Arc,
+};
 
+use bytes::Bytes;
 use memchr::memchr;
 use tokio::{
     net::unix::pipe::Receiver,
@@ -17,7 +24,7 @@ use super::{
     Clock,
     buffer::{Buffer, Directory},
     limits::{HOLD_MAX, QUIET, READ_BYTES_MAX, TURN_BYTES_MAX},
-    lines::Lines,
+    lines::{Cut, Lines},
     ring::Origin,
 };
 
@@ -28,6 +35,11 @@ thread_local! {
 
 pub(super) struct Pump {
     pub(super) receiver: Receiver,
+    pub(super) sink: Sink,
+}
+
+/// Where the bytes of one pipe go.
+pub(super) struct Sink {
     pub(super) buffer: Arc<Buffer>,
     pub(super) directory: Arc<Directory>,
     pub(super) origin: Origin,
@@ -47,7 +59,22 @@ enum Step {
 
 impl Pump {
     /// Until every write end is closed, or the process is removed.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
+        let Self { receiver, mut sink } = self;
+        if !sink.pump(&receiver).await
+            && let Ok(fd) = receiver.into_nonblocking_fd()
+        {
+            sink.drain(File::from(fd));
+        }
+        sink.finish();
+    }
+}
+
+// === impl Sink ===
+
+impl Sink {
+    /// Whether the pipe came to its end; else the process was removed.
+    async fn pump(&mut self, receiver: &Receiver) -> bool {
         let removed = self.buffer.removed.clone();
         let mut removed = pin!(removed.cancelled());
         let mut turn = 0;
@@ -55,46 +82,49 @@ impl Pump {
             let flush_at = self.flush_at();
             let ready = async {
                 match flush_at {
-                    Some(at) => timeout_at(at, self.receiver.readable()).await.ok(),
-                    None => Some(self.receiver.readable().await),
+                    Some(at) => timeout_at(at, receiver.readable()).await.ok(),
+                    None => Some(receiver.readable().await),
                 }
             };
             tokio::select! {
                 biased;
                 ready = ready => match ready {
                     None => self.flush(),
-                    Some(_) => match self.step() {
+                    Some(_) => match self.step(|scratch| receiver.try_read(scratch)) {
                         Step::Read(count) => turn += count,
                         Step::Empty => turn = 0,
-                        Step::End => break,
+                        Step::End => return true,
                     },
                 },
-                () = &mut removed => {
-                    self.drain();
-                    break;
-                }
+                () = &mut removed => return false,
             }
             if turn >= TURN_BYTES_MAX {
                 turn = 0;
                 tokio::task::yield_now().await;
                 // A pipe that is always ready never lets the branch above be seen.
                 if self.buffer.removed.is_cancelled() {
-                    break;
+                    return false;
                 }
             }
         }
-        self.finish();
     }
 
-    /// When the unfinished line is to be handed on.
-    fn flush_at(&self) -> Option<Instant> {
-        let since = self.held_since?;
-        Some((Instant::now() + QUIET).min(since + HOLD_MAX))
+    /// Takes what lies in the pipe of a removed process; bounded, should something
+    /// that escaped it still write. The runtime's view of the pipe may be old, so
+    /// it is not asked.
+    fn drain(&mut self, mut pipe: File) {
+        let mut left = TURN_BYTES_MAX;
+        while let Step::Read(count) = self.step(|scratch| pipe.read(scratch)) {
+            left = left.saturating_sub(count);
+            if left == 0 {
+                break;
+            }
+        }
     }
 
-    fn step(&mut self) -> Step {
+    fn step(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> Step {
         let read = SCRATCH.with_borrow_mut(|scratch| {
-            let read = self.receiver.try_read(scratch);
+            let read = read(scratch);
             if let Ok(count @ 1..) = read {
                 self.feed(&scratch[..count]);
             }
@@ -115,45 +145,37 @@ impl Pump {
     }
 
     fn feed(&mut self, chunk: &[u8]) {
-        let time = (self.clock)();
-        let (lines, origin) = (&mut self.lines, &mut self.origin);
-        self.buffer.append(|ring| {
-            lines.feed(chunk, &mut |data, cut| ring.push(origin, time, data, cut));
-        });
+        self.append(|lines, out| lines.feed(chunk, out));
         self.directory.keep_total();
         if !self.lines.is_holding() {
             self.held_since = None;
-        } else if memchr(b'\n', chunk).is_some() || self.held_since.is_none() {
+        } else if self.held_since.is_none() || memchr(b'\n', chunk).is_some() {
             self.held_since = Some(Instant::now());
         } else if self.held_since.is_some_and(|at| at.elapsed() >= HOLD_MAX) {
             self.flush();
         }
     }
 
+    /// When the unfinished line is to be handed on.
+    fn flush_at(&self) -> Option<Instant> {
+        let since = self.held_since?;
+        Some((Instant::now() + QUIET).min(since + HOLD_MAX))
+    }
+
     fn flush(&mut self) {
-        let time = (self.clock)();
-        let (lines, origin) = (&mut self.lines, &mut self.origin);
-        self.buffer
-            .append(|ring| lines.flush(&mut |data, cut| ring.push(origin, time, data, cut)));
+        self.append(Lines::flush);
         self.held_since = None;
     }
 
     fn finish(&mut self) {
-        let time = (self.clock)();
-        let (lines, origin) = (&mut self.lines, &mut self.origin);
-        self.buffer
-            .append(|ring| lines.finish(&mut |data, cut| ring.push(origin, time, data, cut)));
+        self.append(Lines::finish);
     }
 
-    /// What lies in the pipe of a removed process; bounded, should something that
-    /// escaped it still write.
-    fn drain(&mut self) {
-        let mut left = TURN_BYTES_MAX;
-        while let Step::Read(count) = self.step() {
-            left = left.saturating_sub(count);
-            if left == 0 {
-                break;
-            }
-        }
+    fn append(&mut self, cut: impl FnOnce(&mut Lines, &mut dyn FnMut(Bytes, Cut))) {
+        let time = (self.clock)();
+        let Self { lines, origin, .. } = self;
+        self.buffer.append(|ring| {
+            cut(lines, &mut |data, cut| ring.push(origin, time, data, cut));
+        });
     }
 }
