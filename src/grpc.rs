@@ -1,2 +1,3 @@
 //! L4, the wire: the gRPC service, its conversions, errors and listeners.
+pub mod logs_service;
 pub mod proto;
