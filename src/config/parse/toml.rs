@@ -12,7 +12,7 @@ pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let line = lines.at(error.span().map_or(0, |span| span.start));
-        findings.add(line, "", error.message());
+        findings.add(line, "", format!("invalid TOML: {}", error.message()));
     }
     if !errors.is_empty() {
         return None;

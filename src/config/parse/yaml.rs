@@ -44,7 +44,7 @@ pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
             let message = error.render_with_formatter(&UserMessageFormatter);
             // The line is told apart from the text.
             let message = message.split(" at line ").next().unwrap_or(&message);
-            findings.add(line, "", message);
+            findings.add(line, "", format!("invalid YAML: {message}"));
             None
         }
     }
