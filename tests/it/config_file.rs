@@ -1,5 +1,7 @@
 //! Configuration files as a user has them: through `config::load`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 use std::{fs, path::Path};
 
 use procession::config::{self, Config, ConfigErrors, Environment};
@@ -199,4 +201,13 @@ fn the_number_of_processes_is_bounded() {
         ),
         "{error}"
     );
+}
+
+#[test]
+fn one_anchor_may_serve_many_processes() {
+    let mut text = "processes:\n  p0: &base\n    command: x\n".to_owned();
+    for i in 1..300 {
+        text.push_str(&format!("  p{i}:\n    <<: *base\n    nice: 1\n"));
+    }
+    assert_eq!(load_text("a.yaml", &text).unwrap().processes.len(), 300);
 }

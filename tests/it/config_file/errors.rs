@@ -132,7 +132,7 @@ fn values() {
         ),
         (
             "hooks.pre_start = 1",
-            "hooks.pre_start: must be a string or a list of strings or a table; found the \
+            "hooks.pre_start: must be a string, a list of strings or a table; found the \
              integer 1",
         ),
         (
@@ -334,4 +334,16 @@ fn many_errors_are_counted() {
     let error = load_text("a.toml", &keys).unwrap_err();
     assert_eq!(error.errors().len(), 100);
     assert!(error.to_string().ends_with(": 3 more errors"), "{error}");
+}
+
+/// Aliases of aliases; expanded, these are ten to the eighth texts.
+#[test]
+fn an_alias_bomb_is_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..8 {
+        let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
+        text.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
+    }
+    let found = errors("a.yaml", &text);
+    assert!(found[0].contains("invalid YAML: "), "{found:?}");
 }
