@@ -9,6 +9,7 @@ out=$here/../../target/quickstart
 program=$out/quickstart
 
 if [ ! -x "$program" ] || [ -n "$(find "$source" -newer "$program")" ]; then
+    echo "building $source, once" >&2
     mkdir -p "$out"
     # Processes that start together each build their own, and the move is atomic.
     build=$(mktemp -d "$out/build.XXXXXX")

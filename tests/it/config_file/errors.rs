@@ -244,7 +244,7 @@ fn syntax() {
             "a.toml",
             "a = 1\na = 2\nb = \"x\n",
             vec![
-                "2: invalid TOML: duplicate key",
+                "2: invalid TOML: duplicate key \"a\"",
                 "3: invalid TOML: invalid basic string, expected `\"`",
             ],
         ),
@@ -279,6 +279,11 @@ fn syntax() {
     for (name, text, expected) in table {
         assert_eq!(errors(name, text), expected, "{name}: {text}");
     }
+    let twice = "[processes.web]\ncommand = \"x\"\n[processes.web]\ncommand = \"y\"\n";
+    assert_eq!(
+        errors("a.toml", twice)[0],
+        "3: invalid TOML: duplicate key \"web\""
+    );
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(100), "]".repeat(100));
     assert_eq!(
         errors("a.json", &deep),
