@@ -1,4 +1,8 @@
 //! Real children writing to captured pipes.
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests are tests, which clippy does not know"
+)]
 
 use std::{
     process::{Child, Command, Stdio},

@@ -1,206 +1,27 @@
 //! Calls against real pipes and a registry that is a list.
 
+mod harness;
+
 use std::{
-    fs::File,
     io::Write,
-    pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
-use futures_util::StreamExt;
 use proto::tail_logs_response::Payload;
-use tokio::time::timeout;
 
-use super::*;
-use crate::{
-    domain::time::Timestamp,
-    logs::{Clock, Limits, Start},
+use self::harness::{
+    Child, Harness, at, entries, follow, next, one_name, payload, position, synced,
 };
+use super::*;
+use crate::domain::time::Timestamp;
 
-/// Long enough for a loaded machine; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-type Found = Arc<Mutex<Vec<(ProcessName, Uid)>>>;
-type Call = Pin<Box<dyn Stream<Item = Result<proto::TailLogsResponse, Status>> + Send>>;
-
-struct Harness {
-    logs: Logs,
-    found: Found,
-    changed: watch::Sender<i64>,
-    shutdown: CancellationToken,
-}
-
-/// One process and its pipe.
-struct Child {
-    uid: Uid,
-    out: File,
-    err: File,
-    written: i64,
-}
-
-impl Harness {
-    fn new() -> Self {
-        Self::with_clock(|| Timestamp(1))
-    }
-
-    fn with_clock(clock: Clock) -> Self {
-        Self {
-            logs: Logs::with_clock(Limits::default(), clock).unwrap(),
-            found: Found::default(),
-            changed: watch::Sender::new(0),
-            shutdown: CancellationToken::new(),
-        }
-    }
-
-    /// A process the registry knows, with pipes.
-    fn child(&self, name: &str, number: u8) -> Child {
-        let child = self.run(name, number, 1);
-        self.list(name, child.uid);
-        child
-    }
-
-    fn list(&self, name: &str, uid: Uid) {
-        let name = ProcessName::new(name).unwrap();
-        let mut found = self.found.lock().unwrap();
-        found.retain(|(other, _)| *other != name);
-        found.push((name, uid));
-        drop(found);
-        self.changed.send_modify(|revision| *revision += 1);
-    }
-
-    fn unlist(&self, name: &str) {
-        let mut found = self.found.lock().unwrap();
-        found.retain(|(other, _)| other.as_str() != name);
-        drop(found);
-        self.changed.send_modify(|revision| *revision += 1);
-    }
-
-    fn run(&self, name: &str, number: u8, run_id: i64) -> Child {
-        let uid = Uid::from_bytes([number; 16]);
-        let name = ProcessName::new(name).unwrap();
-        let writers = self.logs.open(uid, &name, run_id, false, 0).unwrap();
-        Child {
-            uid,
-            out: writers.stdout.into(),
-            err: writers.stderr.into(),
-            written: 0,
-        }
-    }
-
-    /// Writes lines and waits until they are captured.
-    fn print(&self, child: &mut Child, lines: &[&str]) {
-        for line in lines {
-            let file = match line.strip_prefix("err:") {
-                Some(_) => &mut child.err,
-                None => &mut child.out,
-            };
-            // One write, so that it is captured at one time.
-            file.write_all(format!("{line}\n").as_bytes()).unwrap();
-            child.written += 1;
-            self.captured(child);
-        }
-    }
-
-    fn captured(&self, child: &Child) {
-        let mut reader = self.logs.reader();
-        let slot = reader.attach(child.uid, Start::End).unwrap().slot;
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while reader.window(slot).end < child.written.unsigned_abs() {
-            assert!(std::time::Instant::now() < deadline, "not captured");
-            std::thread::yield_now();
-        }
-    }
-
-    fn try_tail(&self, request: proto::TailLogsRequest) -> Result<Call, Status> {
-        let found = Arc::clone(&self.found);
-        let resolve = move |selector: &proto::ProcessSelector| {
-            if !selector.label_selector.is_empty() {
-                return Err(field_invalid("selector.label_selector", "is bad"));
-            }
-            let named = |name: &str| {
-                selector.names.is_empty() || selector.names.iter().any(|other| other == name)
-            };
-            let mut found = found.lock().unwrap().clone();
-            found.retain(|(name, _)| named(name.as_str()));
-            Ok(found)
-        };
-        let changed = self.changed.subscribe();
-        let call = tail(&self.logs, resolve, changed, request, self.shutdown.clone())?;
-        Ok(Box::pin(call))
-    }
-
-    fn tail(&self, request: proto::TailLogsRequest) -> Call {
-        self.try_tail(request).unwrap()
-    }
-
-    /// What a call without `follow` delivers, as text.
-    async fn lines(&self, request: proto::TailLogsRequest) -> Vec<String> {
-        let mut call = self.tail(request);
-        let mut lines = Vec::new();
-        while let Some(message) = next(&mut call).await {
-            match message.unwrap().payload.unwrap() {
-                Payload::Entries(entries) => lines.extend(entries.entries.iter().map(text)),
-                other => panic!("{other:?}"),
-            }
-        }
-        lines
-    }
-}
-
-async fn next(call: &mut Call) -> Option<Result<proto::TailLogsResponse, Status>> {
-    timeout(PATIENCE, call.next()).await.unwrap()
-}
-
-async fn payload(call: &mut Call) -> Payload {
-    next(call).await.unwrap().unwrap().payload.unwrap()
-}
-
-/// Collects entries until there are `count`; nothing else may come.
-async fn entries(call: &mut Call, count: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    while lines.len() < count {
-        match payload(call).await {
-            Payload::Entries(entries) => lines.extend(entries.entries.iter().map(text)),
-            other => panic!("{other:?} after {lines:?}"),
-        }
-    }
-    lines
-}
-
-async fn synced(call: &mut Call) {
-    let payload = payload(call).await;
-    assert!(matches!(payload, Payload::Synced(_)), "{payload:?}");
-}
-
-fn text(entry: &proto::LogEntry) -> String {
-    String::from_utf8_lossy(&entry.data).into_owned()
-}
-
-fn follow() -> proto::TailLogsRequest {
-    proto::TailLogsRequest {
-        follow: true,
-        ..Default::default()
-    }
-}
-
-fn one_name(name: &str) -> proto::ProcessSelector {
-    proto::ProcessSelector {
-        names: vec![name.into()],
-        ..Default::default()
-    }
-}
-
-fn at(nanos: i32) -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp { seconds: 0, nanos })
-}
+/// Makes a request of a default one.
+type Change = fn(&mut proto::TailLogsRequest);
 
 #[tokio::test]
 async fn bad_requests_name_the_field() {
-    let bad: [(&str, fn(&mut proto::TailLogsRequest)); 12] = [
+    let bad: [(&str, Change); 12] = [
         ("streams", |r| r.streams = vec![0]),
         ("streams", |r| r.streams = vec![99]),
         ("backlog_entries", |r| r.backlog_entries = -1),
@@ -258,131 +79,50 @@ async fn without_follow_the_filters_decide_and_the_stream_ends() {
     let mut child = harness.child("web", 1);
     // Captured at 0, 10, 20, ...
     harness.print(&mut child, &["one", "err:two", "three"]);
-    let uid = child.uid.to_string();
     let mut second = harness.run("web", 1, 2);
     second.written = child.written;
     harness.print(&mut second, &["four", "err:five", "six"]);
     let all = ["one", "err:two", "three", "four", "err:five", "six"];
-    let position = |uid: &str, sequence| proto::LogPosition {
-        name: "web".into(),
-        uid: uid.into(),
-        sequence,
-    };
-    let request = proto::TailLogsRequest::default;
-    let cases: Vec<(proto::TailLogsRequest, &[&str])> = vec![
-        (request(), &all),
+    let cases: &[(Change, &[&str])] = &[
+        (|_| {}, &all),
+        (|r| r.backlog_entries = 2, &all[4..]),
+        (|r| r.backlog_entries = 99, &all),
+        (|r| r.streams = vec![2], &["err:two", "err:five"]),
+        (|r| r.streams = vec![2, 1], &all),
         (
-            proto::TailLogsRequest {
-                backlog_entries: 2,
-                ..request()
-            },
-            &all[4..],
-        ),
-        (
-            proto::TailLogsRequest {
-                backlog_entries: 99,
-                ..request()
-            },
-            &all,
-        ),
-        (
-            proto::TailLogsRequest {
-                streams: vec![2],
-                ..request()
-            },
-            &["err:two", "err:five"],
-        ),
-        (
-            proto::TailLogsRequest {
-                streams: vec![2, 1],
-                ..request()
-            },
-            &all,
-        ),
-        (
-            proto::TailLogsRequest {
-                streams: vec![2],
-                backlog_entries: 1,
-                ..request()
-            },
+            |r| (r.streams, r.backlog_entries) = (vec![2], 1),
             &["err:five"],
         ),
+        (|r| r.pattern = "^[a-z]{3}$".into(), &["one", "six"]),
         (
-            proto::TailLogsRequest {
-                pattern: "^[a-z]{3}$".into(),
-                ..request()
-            },
-            &["one", "six"],
-        ),
-        (
-            proto::TailLogsRequest {
-                pattern: "e$".into(),
-                backlog_entries: 2,
-                ..request()
-            },
+            |r| (r.pattern, r.backlog_entries) = ("e$".into(), 2),
             &["three", "err:five"],
         ),
         (
-            proto::TailLogsRequest {
-                run_id: 2,
-                selector: Some(one_name("web")),
-                ..request()
-            },
+            |r| (r.run_id, r.selector) = (2, Some(one_name("web"))),
             &all[3..],
         ),
+        (|r| r.since_time = at(20), &all[2..]),
         (
-            proto::TailLogsRequest {
-                since_time: at(20),
-                ..request()
-            },
-            &all[2..],
-        ),
-        (
-            proto::TailLogsRequest {
-                since_time: at(11),
-                until_time: at(30),
-                ..request()
-            },
+            |r| (r.since_time, r.until_time) = (at(11), at(30)),
             &all[2..3],
         ),
         (
-            proto::TailLogsRequest {
-                after_sequences: [("web".into(), 4)].into(),
-                ..request()
-            },
+            |r| r.after_sequences = [("web".into(), 4)].into(),
             &all[4..],
         ),
+        (|r| r.resume_positions = vec![position(1, 5)], &all[5..]),
         (
-            proto::TailLogsRequest {
-                resume_positions: vec![position(&uid, 5)],
-                ..request()
-            },
+            |r| r.resume_positions = vec![position(9, 900), position(1, 5)],
             &all[5..],
         ),
-        (
-            proto::TailLogsRequest {
-                resume_positions: vec![position("another", 900), position(&uid, 5)],
-                ..request()
-            },
-            &all[5..],
-        ),
-        (
-            proto::TailLogsRequest {
-                resume_positions: vec![position("another", 5)],
-                ..request()
-            },
-            &all,
-        ),
-        (
-            proto::TailLogsRequest {
-                selector: Some(one_name("other")),
-                ..request()
-            },
-            &[],
-        ),
+        (|r| r.resume_positions = vec![position(9, 5)], &all),
+        (|r| r.selector = Some(one_name("other")), &[]),
     ];
-    for (request, want) in cases {
-        assert_eq!(harness.lines(request.clone()).await, want, "{request:?}");
+    for (change, want) in cases {
+        let mut request = proto::TailLogsRequest::default();
+        change(&mut request);
+        assert_eq!(harness.lines(request.clone()).await, *want, "{request:?}");
     }
 }
 
