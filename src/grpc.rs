@@ -1,2 +1,6 @@
 //! L4, the wire: the gRPC service, its conversions, errors and listeners.
+pub mod auth;
 pub mod proto;
+pub mod selector;
+pub mod server;
+pub mod watch_service;

@@ -1,0 +1,1 @@
+pub(in crate::grpc) mod fault;
