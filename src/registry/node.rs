@@ -1,0 +1,205 @@
+//! The immutable state of a process, and the slot that holds the newest one.
+//!
+//! Invariants:
+//! - A node never changes, but for two marks of publication: its revision is set
+//!   once, and its link to the node before it is cut then. So no chain of nodes
+//!   outlives publication and no drop recurses.
+//! - `version` is dense per uid: 1, 2, 3, ...; a tombstone has one of its own.
+//! - A `Closed` node is the last of its slot, is never published and never shown.
+//!
+//! Deliberately absent: what a body means, and any change of a slot (`commit`).
+
+use std::fmt;
+
+use crate::{
+    domain::id::{ProcessName, Revision, Uid},
+    sync::{Arc, AtomicI64, Handoff, Ordering, Swap},
+};
+
+/// What the registry stores per process and version.
+///
+/// Both methods are pure, cheap and do not panic: they are called under the log
+/// lock.
+pub trait Body: Send + Sync + 'static {
+    /// The name, the same for all versions.
+    fn name(&self) -> &ProcessName;
+
+    /// Estimated bytes that one log entry with this body pins.
+    fn weight(&self) -> usize;
+}
+
+/// One immutable state of a process: a version of one uid.
+pub struct Node<B> {
+    payload: Payload<B>,
+    slot: u32,
+    deleted: bool,
+    version: i64,
+    uid: Uid,
+    /// 0 until published.
+    revision: AtomicI64,
+    /// The node this one replaced; there only until published.
+    previous: Handoff<Arc<Node<B>>>,
+}
+
+/// The place of a name in the registry, for as long as the name is registered
+/// and its tombstone is kept. Hold it to spare the lookup.
+pub struct Slot<B> {
+    newest: Swap<Node<B>>,
+}
+
+enum Payload<B> {
+    Body(B),
+    /// Ends the slot; holds its tombstone.
+    Closed(Arc<Node<B>>),
+}
+
+// === impl Node ===
+
+impl<B> Node<B> {
+    /// Version 1 of `uid`; `tombstone` is what it replaces in a slot used before.
+    pub(super) fn first(slot: u32, uid: Uid, body: B, tombstone: Option<Arc<Self>>) -> Self {
+        Self {
+            payload: Payload::Body(body),
+            slot,
+            deleted: false,
+            version: 1,
+            uid,
+            revision: AtomicI64::new(0),
+            previous: Handoff::new(tombstone),
+        }
+    }
+
+    /// The version after `current`.
+    pub(super) fn after(current: &Arc<Self>, body: B, deleted: bool) -> Self {
+        Self {
+            payload: Payload::Body(body),
+            slot: current.slot,
+            deleted,
+            version: current.version + 1,
+            uid: current.uid,
+            revision: AtomicI64::new(0),
+            previous: Handoff::new(Some(Arc::clone(current))),
+        }
+    }
+
+    /// The end of the slot of `tombstone`. Never published; it carries the
+    /// tombstone's revision so that nobody tries to.
+    pub(super) fn closed(tombstone: &Arc<Self>) -> Self {
+        Self {
+            payload: Payload::Closed(Arc::clone(tombstone)),
+            slot: tombstone.slot,
+            deleted: true,
+            version: tombstone.version,
+            uid: tombstone.uid,
+            revision: AtomicI64::new(tombstone.revision().get()),
+            previous: Handoff::new(None),
+        }
+    }
+
+    /// Per-process change counter: 1, 2, 3, ... for one uid.
+    #[must_use]
+    pub const fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The incarnation of the name this state belongs to.
+    #[must_use]
+    pub const fn uid(&self) -> Uid {
+        self.uid
+    }
+
+    /// Its position in the change log; [`Revision::ZERO`] while it is not
+    /// published. No method of the registry returns an unpublished node.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        // ORDERING: pairs with the Release of `set_revision`: who sees a revision
+        // sees a head at or above it.
+        Revision::new(self.revision.load(Ordering::Acquire))
+    }
+
+    /// The state itself; of a tombstone, the last one.
+    #[must_use]
+    pub fn body(&self) -> &B {
+        match &self.payload {
+            Payload::Body(body) => body,
+            // Nests once: a tombstone is never a closed node.
+            Payload::Closed(tombstone) => tombstone.body(),
+        }
+    }
+
+    /// Whether it is the tombstone of a deleted process.
+    #[must_use]
+    pub const fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self.payload, Payload::Closed(_))
+    }
+
+    pub(super) fn is_published(&self) -> bool {
+        self.revision.load(Ordering::Acquire) != 0
+    }
+
+    pub(super) const fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Under the log lock, once, after the head is stored.
+    pub(super) fn set_revision(&self, revision: i64) {
+        // ORDERING: Release, so that the head stored before it is seen by whoever
+        // sees the revision.
+        self.revision.store(revision, Ordering::Release);
+    }
+
+    pub(super) fn peek_previous(&self) -> Option<Arc<Self>> {
+        self.previous.peek()
+    }
+
+    pub(super) fn cut_previous(&self) -> Option<Arc<Self>> {
+        self.previous.take()
+    }
+}
+
+impl<B> fmt::Debug for Node<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("uid", &self.uid)
+            .field("version", &self.version)
+            .field("revision", &self.revision())
+            .field("deleted", &self.deleted)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Slot ===
+
+impl<B> Slot<B> {
+    pub(super) fn new(node: Arc<Node<B>>) -> Self {
+        Self {
+            newest: Swap::new(node),
+        }
+    }
+
+    /// The newest state, for the owner of the process: one load, and it may be
+    /// unpublished, a tombstone, or older than a moment ago. Whoever answers a
+    /// request uses `Registry::load` instead, which publishes first.
+    #[must_use]
+    pub fn load(&self) -> Arc<Node<B>> {
+        self.newest.load()
+    }
+
+    pub(super) const fn newest(&self) -> &Swap<Node<B>> {
+        &self.newest
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.newest.peek(|node| node.is_closed())
+    }
+}
+
+impl<B> fmt::Debug for Slot<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slot").field(&*self.load()).finish()
+    }
+}
