@@ -16,7 +16,7 @@
 //!   of that line follow.
 //! - With `follow`, `until_time` ends the stream once that time has passed.
 //!
-//! Invariant: nothing is queued for a slow client but the one message being sent;
+//! Invariant: nothing is queued for a slow client but the bounded step being sent;
 //! what it misses is a gap.
 
 mod filter;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use self::sources::{Matching, Source};
 use super::{
     super::proto,
     ERROR_DOMAIN,
@@ -30,8 +31,6 @@ use crate::{
     domain::id::{ProcessName, Uid},
     logs::{Reader, Slot},
 };
-
-use self::sources::{Matching, Source};
 
 /// Bytes read from one process before the next has its turn.
 const TURN_BYTES_MAX: usize = 64 * 1024;
