@@ -320,7 +320,10 @@ mod tests {
         ring.trim_to(entries * (2 + ENTRY_COST_BYTES));
     }
 
-    fn read(ring: &Ring, mut cursor: Cursor) -> (Option<(i64, i64, i64)>, Vec<(i64, i64)>) {
+    /// First and last sequence and bytes of a gap; sequence and offset of entries.
+    type Got = (Option<(i64, i64, i64)>, Vec<(i64, i64)>);
+
+    fn read(ring: &Ring, mut cursor: Cursor) -> Got {
         let batch = ring.read(&mut cursor, usize::MAX, u64::MAX);
         assert!(!batch.more);
         let entries = batch.entries.iter();
