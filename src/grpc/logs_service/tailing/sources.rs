@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::{
     super::{super::proto, filter::Continued, history::Locating, message::Origin, query::Begin},
-    Phase, Session,
+    Phase, Tailing,
 };
 use crate::{
     domain::id::{ProcessName, Uid},
@@ -33,9 +33,9 @@ pub(super) enum Matching {
     No,
 }
 
-// === impl Session ===
+// === impl Tailing ===
 
-impl<R> Session<R>
+impl<R> Tailing<R>
 where
     R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status>,
 {

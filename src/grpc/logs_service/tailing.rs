@@ -44,7 +44,7 @@ const RESOLVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// After a shutdown, clients wait about this long.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) struct Session<R> {
+pub(super) struct Tailing<R> {
     pub(super) query: Query,
     pub(super) reader: Reader,
     pub(super) sources: HashMap<Slot, Source>,
@@ -68,9 +68,9 @@ enum Phase {
     Ended(Option<Status>),
 }
 
-// === impl Session ===
+// === impl Tailing ===
 
-impl<R> Session<R>
+impl<R> Tailing<R>
 where
     R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status>,
 {
@@ -85,7 +85,7 @@ where
         let now = Instant::now();
         changed.mark_unchanged();
         let found = resolve(&query.selector)?;
-        let mut session = Self {
+        let mut tailing = Self {
             created: reader.created(),
             reader,
             sources: HashMap::new(),
@@ -103,9 +103,9 @@ where
             query,
         };
         for (name, uid) in found {
-            session.attach(&name, uid);
+            tailing.attach(&name, uid);
         }
-        Ok(session)
+        Ok(tailing)
     }
 
     /// The next message; `None` after the end.
