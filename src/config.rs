@@ -89,15 +89,16 @@ fn read(path: &Path) -> Result<String, String> {
             "is too large; at most {FILE_BYTES_MAX} bytes are allowed"
         ));
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         format!(
             "is not UTF-8 from byte {}",
             error.utf8_error().valid_up_to()
         )
     })?;
-    Ok(text
-        .strip_prefix('\u{feff}')
-        .map_or(text.clone(), str::to_owned))
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// The configuration; empty and of no use where something was found.

@@ -8,5 +8,8 @@ pub mod mask;
 pub mod page;
 pub mod proto;
 mod schema;
+pub mod selector;
+pub mod server;
 pub mod service;
 pub mod status;
+pub mod watch_service;

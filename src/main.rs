@@ -13,5 +13,5 @@ fn main() -> ExitCode {
 
 /// One run of a process, on behalf of a daemon.
 fn shim() -> u8 {
-    procession::cli::ExitCode::Usage.code()
+    procession::shim::main()
 }

@@ -121,39 +121,40 @@ impl Checker<'_> {
 
     /// Afterwards the node is a list of words.
     fn check_command(&mut self, schema: &Json, node: &mut Node) {
-        if let Value::Text(line) = &node.value {
-            let Some(words) = shlex::split(line) else {
-                let message = "must be words as in a shell, but a quote is not closed or a \
-                               backslash ends it";
-                return self.add(node.line, message);
-            };
-            let word = |word| Node {
-                line: node.line,
-                value: Value::Text(word),
-            };
-            if words.is_empty() {
-                return self.add(node.line, "must not be empty");
+        match &node.value {
+            Value::Text(text) => {
+                let Some(words) = shlex::split(text) else {
+                    let message = "must be words as in a shell, but a quote is not closed or a \
+                                   backslash ends it";
+                    return self.add(node.line, message);
+                };
+                if words.is_empty() {
+                    return self.add(node.line, "must not be empty");
+                }
+                let line = node.line;
+                let word = |text| Node {
+                    line,
+                    value: Value::Text(text),
+                };
+                let mut words: Vec<_> = words.into_iter().map(word).collect();
+                // A word may be any text, so there is no schema for it.
+                words
+                    .iter_mut()
+                    .for_each(|word| self.check_text(&Json::Null, word));
+                node.value = Value::List(words);
             }
-            node.value = Value::List(words.into_iter().map(word).collect());
-            // The words have no place of their own in the file.
-            let Value::List(words) = &mut node.value else {
-                return;
-            };
-            let text = serde_json::json!({"type": "string"});
-            words.iter_mut().for_each(|word| self.check(&text, word));
-        } else if let (Value::List(_), Some(list)) = (&node.value, schema["anyOf"].get(1)) {
-            self.check_list(list, node);
-        } else {
-            return self.refuse_kind(schema, node);
+            Value::List(_) => self.check_list(&schema["anyOf"][1], node),
+            _ => return self.refuse_kind(schema, node),
         }
-        if let Value::List(words) = &node.value {
-            let program = words.first().map(|word| &word.value);
-            if program == Some(&Value::Text(String::new())) {
-                self.add(
-                    node.line,
-                    "must start with a program to run; the first word is empty",
-                );
-            }
+        if let Value::List(words) = &node.value
+            && words
+                .first()
+                .is_some_and(|word| word.value == Value::Text(String::new()))
+        {
+            self.add(
+                node.line,
+                "must start with a program to run; the first word is empty",
+            );
         }
     }
 

@@ -25,9 +25,8 @@ pub(super) use scalar::*;
 pub(super) use stdio::*;
 
 /// Processes for the procession daemon.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 pub(super) struct File {
     /// Address of the JSON Schema, for editors. Ignored.
     #[serde(rename = "$schema")]

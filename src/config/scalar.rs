@@ -105,9 +105,9 @@ pub(super) fn parse_octal(text: &str) -> Result<(), String> {
     ))
 }
 
-/// Name of an environment variable: not empty, without `=`.
+/// Name of an environment variable: not empty, without `=` and NUL.
 pub(super) fn parse_env_name(text: &str) -> Result<(), String> {
-    if text.is_empty() || text.contains('=') {
+    if text.is_empty() || text.contains(['=', '\0']) {
         return Err(format!(
             "must be the name of an environment variable: not empty and without \"=\"; found {text:?}"
         ));

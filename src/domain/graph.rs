@@ -64,20 +64,24 @@ impl Graph {
         done: &mut BTreeSet<ProcessName>,
     ) -> Result<(), GraphError> {
         let mut path: Vec<(ProcessName, usize)> = vec![(root.clone(), 0)];
+        let mut on_path = BTreeSet::from([root.clone()]);
         while let Some((name, next)) = path.last_mut() {
             let targets = self.edges.get(name).map_or(&[][..], Vec::as_slice);
             let Some(target) = targets.get(*next) else {
+                on_path.remove(name);
                 done.insert(name.clone());
                 path.pop();
                 continue;
             };
             *next += 1;
-            if let Some(at) = path.iter().position(|(name, _)| name == target) {
-                let mut cycle: Vec<_> = path[at..].iter().map(|(name, _)| name.clone()).collect();
+            if on_path.contains(target) {
+                let names = path.iter().map(|(name, _)| name.clone());
+                let mut cycle: Vec<_> = names.skip_while(|name| name != target).collect();
                 cycle.push(target.clone());
                 return Err(GraphError::Cycle(cycle));
             }
             if !done.contains(target) {
+                on_path.insert(target.clone());
                 path.push((target.clone(), 0));
             }
         }

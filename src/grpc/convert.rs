@@ -10,7 +10,6 @@ pub mod observed;
 pub mod outcome;
 pub mod process;
 pub mod request;
-pub mod selector;
 pub mod signal;
 pub mod spec;
 #[cfg(test)]
@@ -25,8 +24,6 @@ use crate::domain::{id::ProcessName, spec::FieldError, time::Timestamp};
 pub enum Unacceptable {
     /// These fields are faulty.
     Fields(Vec<FieldError>),
-    /// Its label selector does not parse; the problem names the offset.
-    Selector(FieldError),
     /// It asks for something this daemon does not have.
     Missing(Missing),
 }

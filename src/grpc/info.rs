@@ -7,9 +7,8 @@ use super::{
     dedupe::{REQUEST_IDS_MAX, RETENTION},
     page::{CUTS_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
     proto,
-    service::{
-        BATCH_GET_BYTES_MAX, BATCH_PROCESSES_MAX, EXPLAIN_EVENTS_MAX, REQUEST_BYTES_MAX, Setup,
-    },
+    server::REQUEST_BYTES_MAX,
+    service::{BATCH_GET_BYTES_MAX, BATCH_PROCESSES_MAX, EXPLAIN_EVENTS_MAX, Setup},
 };
 use crate::{
     domain::{id::Revision, limits},
@@ -51,13 +50,13 @@ pub(super) fn info(setup: &Setup, principal: &str) -> proto::GetServerInfoRespon
     let others = setup.limits.iter().map(|(name, max)| ((*name).to_owned(), *max));
     proto::GetServerInfoResponse {
         header: Some(proto::ResponseHeader {
-            epoch: setup.epoch.to_string(),
+            epoch: setup.lineage.epoch.to_string(),
             revision: registry.head().get(),
         }),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         instance_id: setup.instance_id.to_string(),
         start_time: timestamp(setup.started),
-        server_time: timestamp(setup.clock.now().wall),
+        server_time: timestamp((setup.now)()),
         oldest_resumable_revision: registry.oldest_resumable(Mode::EveryChange).get(),
         oldest_resumable_latest_revision: registry.oldest_resumable(Mode::LatestState).get(),
         capabilities: setup.capabilities.clone(),

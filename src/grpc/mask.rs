@@ -5,6 +5,8 @@
 //! `name`, `uid`, `version` and `revision` are in every projection, so that a
 //! reader can always tell what it holds.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 use prost_types::FieldMask;
 
@@ -12,6 +14,7 @@ use super::{
     convert::{observed, process},
     proto,
     schema::{Kind, Tree, schema},
+    watch_service::View,
 };
 use crate::{domain::spec::FieldError, supervisor::ProcessNode};
 
@@ -19,6 +22,8 @@ use crate::{domain::spec::FieldError, supervisor::ProcessNode};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mask {
     tree: Tree,
+    /// The paths, sorted; empty for everything.
+    canonical: String,
 }
 
 /// The part of a process that a writer changes.
@@ -42,7 +47,10 @@ impl Mask {
     /// Everything.
     #[must_use]
     pub fn everything() -> Self {
-        Self { tree: Tree::Whole }
+        Self {
+            tree: Tree::Whole,
+            canonical: String::new(),
+        }
     }
 
     /// Checks a read mask; absent, empty and `*` mean everything.
@@ -58,7 +66,9 @@ impl Mask {
         for number in IDENTITY {
             tree.insert(&[number]);
         }
-        Ok(Self { tree })
+        let paths: BTreeSet<_> = paths.iter().map(String::as_str).collect();
+        let canonical = paths.into_iter().collect::<Vec<_>>().join(",");
+        Ok(Self { tree, canonical })
     }
 
     /// Whether nothing is masked out.
@@ -110,6 +120,22 @@ impl Mask {
             process
         };
         projected(old) != projected(new)
+    }
+}
+
+impl View for Mask {
+    fn show(&self, node: &ProcessNode) -> proto::Process {
+        let mut process = process::process(node);
+        self.project(&mut process);
+        process
+    }
+
+    fn touches(&self, before: &ProcessNode, after: &ProcessNode) -> bool {
+        self.touches(before, after)
+    }
+
+    fn canonical(&self) -> String {
+        self.canonical.clone()
     }
 }
 

@@ -18,16 +18,21 @@ mod tests;
 use std::{fmt, pin::Pin, sync::Arc};
 
 use futures_util::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
-use super::{convert::Unacceptable, dedupe::Dedupe, page::Pages, proto, status};
+use self::call::Call;
+use super::{
+    auth::Principal, convert::Unacceptable, dedupe::Dedupe, logs_service, mask::Mask, page::Pages,
+    proto, selector, server::ApiThread, status, watch_service,
+};
 use crate::{
     domain::{id::Revision, time::Timestamp},
-    supervisor::{Clock, Refused, Supervisor},
+    supervisor::{Refused, Supervisor},
+    watch::{Heads, Lineage},
+    grpc::watch_service::{Streams, WatchContext},
 };
 
-/// Bytes of one request; the server refuses larger ones.
-pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Processes of one batch, and names of one batch read.
 pub const BATCH_PROCESSES_MAX: usize = 1000;
 /// Bytes of the processes of one batch read.
@@ -40,12 +45,14 @@ pub const EXPLAIN_EVENTS_MAX: usize = 100;
 pub struct Setup {
     /// Carries everything out.
     pub supervisor: Supervisor,
-    /// UUID of this daemon run, lower case.
-    pub epoch: Arc<str>,
+    /// This epoch and its ancestors.
+    pub lineage: Arc<Lineage>,
+    /// All open streams.
+    pub streams: Arc<Streams>,
     /// Stable over restarts of the daemon.
     pub instance_id: Arc<str>,
-    /// The daemon's clocks.
-    pub clock: Clock,
+    /// The wall clock, for display.
+    pub now: fn() -> Timestamp,
     /// When the daemon started.
     pub started: Timestamp,
     /// Optional features that this daemon has, e.g. `cgroup`.
@@ -57,12 +64,21 @@ pub struct Setup {
     pub shutdown: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// The service; cheap to clone.
+/// What the services of all API threads share.
+#[derive(Debug)]
+pub struct Shared {
+    setup: Setup,
+    dedupe: Arc<Dedupe>,
+    pages: Pages,
+}
+
+/// The service of one API thread; cheap to clone.
 #[derive(Clone)]
 pub struct ProcessManagerService {
-    setup: Arc<Setup>,
-    dedupe: Arc<Dedupe>,
-    pages: Arc<Pages>,
+    shared: Arc<Shared>,
+    heads: Heads,
+    /// Cancelled when streams must end.
+    closing: CancellationToken,
 }
 
 /// A stream of responses.
@@ -74,8 +90,22 @@ impl fmt::Debug for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Setup")
             .field("supervisor", &self.supervisor)
-            .field("epoch", &self.epoch)
+            .field("lineage", &self.lineage)
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// For [`ProcessManagerService::new`] on each API thread.
+    #[must_use]
+    pub fn new(setup: Setup) -> Arc<Self> {
+        Arc::new(Self {
+            setup,
+            dedupe: Arc::default(),
+            pages: Pages::default(),
+        })
     }
 }
 
@@ -83,23 +113,31 @@ impl fmt::Debug for Setup {
 
 impl fmt::Debug for ProcessManagerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.setup, f)
+        fmt::Debug::fmt(&self.shared, f)
     }
 }
 
 impl ProcessManagerService {
-    /// A service over `setup`.
+    /// The service of `thread`.
     #[must_use]
-    pub fn new(setup: Setup) -> Self {
+    pub fn new(shared: &Arc<Shared>, thread: &ApiThread) -> Self {
         Self {
-            setup: Arc::new(setup),
-            dedupe: Arc::default(),
-            pages: Arc::default(),
+            shared: Arc::clone(shared),
+            heads: thread.heads.clone(),
+            closing: thread.closing.clone(),
         }
     }
 
+    fn setup(&self) -> &Setup {
+        &self.shared.setup
+    }
+
+    fn epoch(&self) -> &str {
+        &self.setup().lineage.epoch
+    }
+
     fn supervisor(&self) -> &Supervisor {
-        &self.setup.supervisor
+        &self.setup().supervisor
     }
 
     fn head(&self) -> Revision {
@@ -108,20 +146,20 @@ impl ProcessManagerService {
 
     fn header(&self, revision: Revision) -> Option<proto::ResponseHeader> {
         Some(proto::ResponseHeader {
-            epoch: self.setup.epoch.to_string(),
+            epoch: self.epoch().to_owned(),
             revision: revision.get(),
         })
     }
 
     fn refused(&self, refused: &Refused) -> Status {
-        status::refused(refused, &self.setup.epoch)
+        status::refused(refused, self.epoch())
     }
 
     fn shut_down(&self, mode: i32) -> Result<proto::ShutdownServerResponse, Status> {
         match proto::ShutdownMode::try_from(mode) {
             Ok(proto::ShutdownMode::Unspecified | proto::ShutdownMode::StopProcesses) => {
                 let header = self.header(self.head());
-                (self.setup.shutdown)();
+                (self.setup().shutdown)();
                 Ok(proto::ShutdownServerResponse { header })
             }
             Ok(proto::ShutdownMode::KeepProcesses) => {
@@ -134,15 +172,40 @@ impl ProcessManagerService {
 
     fn tail_logs(
         &self,
-        _: Request<proto::TailLogsRequest>,
+        request: proto::TailLogsRequest,
     ) -> Result<ResponseStream<proto::TailLogsResponse>, Status> {
-        Err(status::capability_missing("logs", "TailLogs"))
+        let registry = self.supervisor().registry().clone();
+        let resolve = move |selector: &proto::ProcessSelector| {
+            let filter = selector::filter(Some(selector))?;
+            let mut found = Vec::new();
+            for node in registry.snapshot().nodes {
+                if filter.matches(node.body()) {
+                    found.push((node.body().name().clone(), node.uid()));
+                }
+            }
+            Ok(found)
+        };
+        let (logs, heads) = (self.supervisor().logs(), self.heads.clone());
+        let stream = logs_service::tail(logs, resolve, heads, request, self.closing.clone())?;
+        Ok(Box::pin(stream))
     }
 
     fn watch(
         &self,
-        _: Request<proto::WatchProcessesRequest>,
+        request: Request<proto::WatchProcessesRequest>,
     ) -> Result<ResponseStream<proto::WatchProcessesResponse>, Status> {
-        Err(status::capability_missing("watch", "WatchProcesses"))
+        let setup = self.setup();
+        let context = WatchContext {
+            registry: setup.supervisor.registry().clone(),
+            lineage: Arc::clone(&setup.lineage),
+            heads: self.heads.clone(),
+            closing: self.closing.clone(),
+            streams: Arc::clone(&setup.streams),
+            now: setup.now,
+        };
+        let principal = Principal(Call::of(&request).principal);
+        let message = request.into_inner();
+        let mask = Mask::parse(message.read_mask.as_ref()).map_err(Unacceptable::Fields)?;
+        watch_service::watch(&context, &principal, &message, mask)
     }
 }

@@ -148,9 +148,6 @@ pub fn refused(refused: &Refused, epoch: &str) -> Status {
 pub fn unacceptable(error: &Unacceptable) -> Status {
     match error {
         Unacceptable::Fields(faults) => invalid(Reason::FieldInvalid, faults),
-        Unacceptable::Selector(fault) => {
-            invalid(Reason::SelectorInvalid, std::slice::from_ref(fault))
-        }
         Unacceptable::Missing(missing) => capability_missing(missing.capability, &missing.field),
     }
 }

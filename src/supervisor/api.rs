@@ -218,7 +218,7 @@ pub enum Refused {
 
 /// A stop policy over the spec's own.
 #[must_use]
-pub fn stop_plan(over: &StopPolicy, config: &Config) -> StopPlan {
+pub(super) fn stop_plan(over: &StopPolicy, config: &Config) -> StopPlan {
     over.plan_over(&config.stop)
 }
 
@@ -233,6 +233,23 @@ impl Body for ProcessState {
     fn weight(&self) -> usize {
         let details = &self.status.details;
         size_of::<Self>() + details.message.len() + size_of_val(details.history.as_slice())
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// The verb, for people and logs.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Reset => "reset",
+        }
     }
 }
 

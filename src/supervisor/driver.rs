@@ -235,6 +235,7 @@ impl Driver {
                 };
                 let plan = stop_plan(&stop, &self.spec.config);
                 let result = self.admit(verb, &guard).map(|()| {
+                    self.audit("delete", &cause);
                     self.apply(Event::Delete(cause, plan));
                     self.ack(self.life.status.run_id)
                 });
@@ -247,10 +248,13 @@ impl Driver {
                 number,
                 scope,
                 guard,
-                cause: _,
+                cause,
                 reply,
             } => match self.admit(Verb::Signal, &guard) {
-                Ok(()) => self.signal(number, scope, reply),
+                Ok(()) => {
+                    self.audit(&format!("signal {number}"), &cause);
+                    self.signal(number, scope, reply);
+                }
                 Err(refused) => drop(reply.send(Err(refused))),
             },
             Message::Wait(wait, reply) => {
@@ -280,6 +284,7 @@ impl Driver {
             drop(reply.send(Err(refused)));
             return;
         }
+        self.audit(control.verb(), &cause);
         let run_id = match control {
             Control::Pause => return self.freeze(true, cause, reply),
             Control::Resume => return self.freeze(false, cause, reply),
@@ -317,6 +322,7 @@ impl Driver {
             Outcome::Updated
         };
         if outcome == Outcome::Updated && !new.validate_only {
+            self.audit("configure", &new.cause);
             self.reconfigure(new.config, needs_restart, new.cause.clone());
             if needs_restart && live && new.rollout == Rollout::RestartIfNeeded {
                 let plan = self.spec.config.stop.plan();
@@ -346,6 +352,19 @@ impl Driver {
             config,
         });
         self.apply(Event::Configured { cause, stale });
+    }
+
+    /// Who did what; every command that was admitted leaves a line.
+    fn audit(&self, command: &str, cause: &Cause) {
+        let caller = cause.caller.as_deref();
+        tracing::info!(
+            process = %self.spec.name,
+            command,
+            origin = cause.origin.as_str(),
+            principal = caller.map_or("", |c| &c.principal),
+            request_id = caller.map_or("", |c| &c.request_id),
+            "command"
+        );
     }
 
     pub(super) fn admit(&self, verb: Verb, guard: &Precondition) -> Result<(), Refused> {

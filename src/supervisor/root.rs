@@ -94,6 +94,16 @@ pub(super) struct Inner {
     essential: watch::Sender<Option<Ended>>,
 }
 
+// === impl Setup ===
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
 // === impl Supervisor ===
 
 impl std::fmt::Debug for Supervisor {
@@ -420,8 +430,11 @@ impl Supervisor {
                 .registry
                 .create((inner.new_uid)(), state)
                 .map_err(|error| match error {
-                    CreateError::Full => Refused::Quota { limit: "processes_max", max: PROCESSES_MAX },
-                CreateError::Exists(node) => Refused::Exists {
+                    CreateError::Full => Refused::Quota {
+                        limit: "processes_max",
+                        max: PROCESSES_MAX,
+                    },
+                    CreateError::Exists(node) => Refused::Exists {
                         name: name.clone(),
                         uid: node.uid(),
                     },

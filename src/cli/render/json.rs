@@ -92,9 +92,14 @@ fn pool() -> Result<&'static DescriptorPool, CliError> {
 fn build_pool() -> Result<DescriptorPool, Box<dyn std::error::Error>> {
     let mut pool = DescriptorPool::decode(proto::DESCRIPTOR_SET)?;
     let mut details = prost_types::FileDescriptorSet::decode(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
-    details
-        .file
-        .retain(|file| pool.get_file_by_name(file.name()).is_none());
+    // The two sets call the same files by different names: what counts is the messages.
+    details.file.retain(|file| {
+        let known = |message: &prost_types::DescriptorProto| {
+            let name = format!("{}.{}", file.package(), message.name());
+            pool.get_message_by_name(&name).is_some()
+        };
+        !file.message_type.iter().any(known)
+    });
     pool.add_file_descriptor_set(details)?;
     Ok(pool)
 }

@@ -65,7 +65,9 @@ pub(super) fn describe(root: &Json, schema: &Json) -> String {
     }
     if let Some(branches) = schema["anyOf"].as_array() {
         let branches: Vec<_> = branches.iter().map(|b| describe(root, b)).collect();
-        return branches.join(" or ");
+        let text = branches.join(" or ");
+        let commas = text.matches(" or ").count().saturating_sub(1);
+        return text.replacen(" or ", ", ", commas);
     }
     match schema["type"].as_str() {
         Some("string") => "a string".into(),

@@ -30,7 +30,7 @@ type Refused = (u32, String);
 pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         let line = u32::try_from(error.line()).unwrap_or(u32::MAX).max(1);
-        findings.add(line, "", without_position(&error));
+        findings.add(line, "", message_of(&error));
         return None;
     }
     let reader = Reader {
@@ -47,11 +47,11 @@ pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
 }
 
 /// serde_json ends its messages with a position within what it was given.
-fn without_position(error: &serde_json::Error) -> String {
+fn message_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
-        Some((message, _)) => message.to_owned(),
-        None => text,
+        Some((message, _)) => format!("invalid JSON: {message}"),
+        None => format!("invalid JSON: {text}"),
     }
 }
 
@@ -59,7 +59,7 @@ fn without_position(error: &serde_json::Error) -> String {
 
 impl<'a> Reader<'a> {
     fn read(&self, slice: &'a str, line: u32, depth: usize) -> Result<Value, Refused> {
-        let refused = |error: serde_json::Error| (line, without_position(&error));
+        let refused = |error: serde_json::Error| (line, message_of(&error));
         let below = || {
             depth
                 .checked_sub(1)
@@ -106,7 +106,7 @@ impl<'a> Reader<'a> {
             if let Some(first) = seen.insert(key.clone(), line) {
                 return Err((
                     line,
-                    format!("duplicate key {key:?}; first on line {first}"),
+                    format!("invalid JSON: duplicate key {key:?}; first on line {first}"),
                 ));
             }
             let value = self.read(raw.get(), line, depth)?;

@@ -12,7 +12,7 @@ pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let line = lines.at(error.span().map_or(0, |span| span.start));
-        findings.add(line, "", error.message());
+        findings.add(line, "", message_of(error, text));
     }
     if !errors.is_empty() {
         return None;
@@ -23,6 +23,18 @@ pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
             findings.add(line, "", super::too_deep());
             None
         }
+    }
+}
+
+/// What is wrong; the parser does not name a key that is there twice.
+fn message_of(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message();
+    let place = error.span().and_then(|span| text.get(span));
+    match place {
+        Some(key) if message == "duplicate key" => {
+            format!("invalid TOML: duplicate key {key:?}")
+        }
+        _ => format!("invalid TOML: {message}"),
     }
 }
 

@@ -6,15 +6,18 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::{NonFiniteFloatPolicy, Spanned, UserMessageFormatter, budget, options};
+use serde_saphyr::{
+    NonFiniteFloatPolicy, Spanned, UserMessageFormatter, alias_limits, budget, options,
+};
 
 use crate::config::{
     errors::Findings,
     tree::{DEPTH_MAX, Node, Value},
 };
 
-/// Events of one document, aliases expanded.
-const EVENTS_MAX: usize = 1_000_000;
+/// Keys, values, lists and tables of one document, those from aliases included:
+/// the most processes with two hundred each.
+const NODES_MAX: usize = 200_000;
 
 struct Tree(Node);
 
@@ -24,7 +27,14 @@ struct TreeVisitor;
 
 pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
     let options = options! {
-        budget: budget! { max_depth: DEPTH_MAX, max_events: EVENTS_MAX },
+        // One anchor with the defaults of hundreds of processes is good style, so
+        // the ratio of aliases to anchors says nothing.
+        budget: budget! {
+            max_depth: DEPTH_MAX,
+            max_nodes: NODES_MAX,
+            enforce_alias_anchor_ratio: false,
+        },
+        alias_limits: alias_limits! { max_total_replayed_events: NODES_MAX },
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
@@ -44,7 +54,7 @@ pub(super) fn parse(text: &str, findings: &mut Findings) -> Option<Node> {
             let message = error.render_with_formatter(&UserMessageFormatter);
             // The line is told apart from the text.
             let message = message.split(" at line ").next().unwrap_or(&message);
-            findings.add(line, "", message);
+            findings.add(line, "", format!("invalid YAML: {message}"));
             None
         }
     }

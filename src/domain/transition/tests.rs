@@ -515,10 +515,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn invariants_hold_in_any_world(acts in acts(), mode in 0_u8..4, limit in 0_i32..4) {
+    fn invariants_hold_in_any_world(acts in acts(), mode_index in 0_u8..4, limit in 0_i32..4) {
         let mode = [RestartMode::Unspecified, RestartMode::Never, RestartMode::OnFailure, RestartMode::Always];
         let mut hand = Hand::new(RestartPolicy {
-            mode: mode[usize::from(limit.unsigned_abs() as u8 % 4)],
+            mode: mode[usize::from(mode_index)],
             max_consecutive_failures: limit,
             start_grace: Some(Duration::from_secs(u64::from(limit.unsigned_abs()))),
             ..RestartPolicy::default()

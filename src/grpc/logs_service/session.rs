@@ -4,8 +4,10 @@
 //! is bounded (entries looked at, bytes kept) and then yields, so that one call
 //! cannot hold up the others on its thread.
 
+mod sources;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     time::{Duration, SystemTime},
 };
 
@@ -20,15 +22,16 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::{
     super::proto,
     ERROR_DOMAIN,
-    filter::Continued,
     history::{History, Locating},
-    message::{Origin, Outbox},
-    query::{Begin, Query},
+    message::Outbox,
+    query::Query,
 };
 use crate::{
-    domain::id::{ProcessName, Uid},
-    logs::{Reader, Slot, Start},
+    domain::id::{ProcessName, Revision, Uid},
+    logs::{Reader, Slot},
 };
+
+use self::sources::{Matching, Source};
 
 /// Bytes read from one process before the next has its turn.
 const TURN_BYTES_MAX: usize = 64 * 1024;
@@ -51,31 +54,13 @@ pub(super) struct Session<R> {
     locating: Vec<Locating>,
     phase: Phase,
     resolve: R,
-    changed: Option<watch::Receiver<i64>>,
+    changed: Option<watch::Receiver<Revision>>,
     created: watch::Receiver<u64>,
     resolve_at: Option<Instant>,
     resolved: Instant,
     heartbeat_at: Instant,
     until_at: Option<Instant>,
     shutdown: CancellationToken,
-}
-
-/// A process as this call follows it.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) origin: Origin,
-    pub(super) continued: Continued,
-    /// What arrived before the call: up to this entry.
-    pub(super) history_end: u64,
-    matching: Matching,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Matching {
-    Yes,
-    /// No longer, and to be read up to this entry.
-    Until(u64),
-    No,
 }
 
 enum Phase {
@@ -95,7 +80,7 @@ where
         reader: Reader,
         query: Query,
         resolve: R,
-        mut changed: watch::Receiver<i64>,
+        mut changed: watch::Receiver<Revision>,
         shutdown: CancellationToken,
     ) -> Result<Self, Status> {
         let now = Instant::now();
@@ -277,137 +262,12 @@ where
         }
     }
 
-    fn refresh(&mut self) {
-        // Before `resolve`, so that a tick during it is seen again.
-        if let Some(changed) = &mut self.changed {
-            changed.mark_unchanged();
-        }
-        self.created.mark_unchanged();
-        self.resolve_at = None;
-        self.resolved = Instant::now();
-        let found = match (self.resolve)(&self.query.selector) {
-            Ok(found) => found,
-            Err(status) => {
-                self.phase = Phase::Ended(Some(status));
-                return;
-            }
-        };
-        let uids: HashSet<Uid> = found.iter().map(|(_, uid)| *uid).collect();
-        let gone: Vec<Slot> = self
-            .slots
-            .iter()
-            .filter(|(uid, _)| !uids.contains(uid))
-            .map(|(_, slot)| *slot)
-            .collect();
-        for slot in gone {
-            self.rest(slot);
-        }
-        for (name, uid) in found {
-            match self.slots.get(&uid) {
-                Some(slot) => self.rouse(*slot),
-                None => self.attach(&name, uid),
-            }
-        }
-    }
-
-    /// It no longer matches: read it to its end of now.
-    fn rest(&mut self, slot: Slot) {
-        let end = self.reader.window(slot).end;
-        if let Some(source) = self.sources.get_mut(&slot) {
-            match source.matching {
-                Matching::Yes => {
-                    source.matching = Matching::Until(end);
-                    self.reader.requeue(slot);
-                }
-                Matching::Until(_) => {}
-                Matching::No => self.drop_if_removed(slot),
-            }
-        }
-    }
-
-    /// It matches, perhaps again.
-    fn rouse(&mut self, slot: Slot) {
-        if let Some(source) = self.sources.get_mut(&slot)
-            && source.matching != Matching::Yes
-        {
-            source.matching = Matching::Yes;
-            self.reader.requeue(slot);
-        }
-    }
-
-    fn attach(&mut self, name: &ProcessName, uid: Uid) {
-        let origin = Origin {
-            name: name.to_string(),
-            uid: uid.to_string(),
-        };
-        let begin = self.query.begin(&origin.name, &origin.uid);
-        let start = match begin {
-            Begin::Oldest => Start::Oldest,
-            Begin::End | Begin::Back(_) => Start::End,
-            Begin::After(sequence) => Start::After(sequence),
-        };
-        let Some(attached) = self.reader.attach(uid, start) else {
-            // Nothing captured yet; `created` ticks when there is.
-            return;
-        };
-        let (slot, window) = (attached.slot, attached.window);
-        self.slots.insert(uid, slot);
-        self.sources.insert(
-            slot,
-            Source {
-                origin,
-                continued: Continued::default(),
-                history_end: window.end,
-                matching: Matching::Yes,
-            },
-        );
-        match begin {
-            Begin::End | Begin::Back(_) if attached.is_new => {
-                self.reader.seek(slot, Start::After(0));
-                self.begin(slot);
-            }
-            Begin::Back(count) if !self.query.filter.is_open() => {
-                self.locating.push(Locating {
-                    slot,
-                    count,
-                    at: window.end,
-                });
-            }
-            Begin::Back(count) => {
-                let start = Start::At(window.end.saturating_sub(count));
-                self.reader.seek(slot, start);
-                self.begin(slot);
-            }
-            Begin::Oldest | Begin::End | Begin::After(_) => self.begin(slot),
-        }
-    }
-
-    /// Its cursor stands where it starts: read it.
-    pub(super) fn begin(&mut self, slot: Slot) {
-        match &mut self.phase {
-            Phase::History(history) => history.add(slot),
-            Phase::Live | Phase::Ended(_) => self.reader.requeue(slot),
-        }
-    }
-
     /// One batch further back in search of the place to start.
     fn locate(&mut self, locating: Locating) {
         match locating.step(&mut self.reader, &self.query.filter) {
             Some(locating) => self.locating.push(locating),
             None => self.begin(locating.slot),
         }
-    }
-
-    fn drop_if_removed(&mut self, slot: Slot) {
-        if self.reader.is_removed(slot) {
-            self.detach(slot);
-        }
-    }
-
-    fn detach(&mut self, slot: Slot) {
-        self.reader.detach(slot);
-        self.sources.remove(&slot);
-        self.slots.retain(|_, other| *other != slot);
     }
 }
 

@@ -18,15 +18,14 @@ use crate::{
     },
     grpc::{
         convert::{
-            Faults, Unacceptable,
+            Faults,
             outcome::item_status,
             process,
             request::{self, Then},
-            selector,
         },
         dedupe::Outcome,
         proto::{self, ApplyOutcome, ControlAction, WaitOutcome},
-        status,
+        selector, status,
     },
     supervisor::{BatchItem, Configured, Control, Draft, Rollout},
     watch::Filter,
@@ -205,7 +204,7 @@ impl Outcome for Items {
     }
 }
 
-fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Unacceptable> {
+fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Status> {
     let mut faults = Faults::default();
     let count = message.processes.len();
     if count > BATCH_PROCESSES_MAX {
@@ -235,7 +234,7 @@ fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Unacceptab
     Ok(Batch {
         drafts,
         prune: prune
-            .map(|selector| selector::compile(Some(selector), "prune_selector"))
+            .map(|selector| selector::filter_at("prune_selector", Some(selector)))
             .transpose()?,
         rollout,
         then,

@@ -164,10 +164,10 @@ impl Done {
 impl ProcessManagerService {
     /// Fails unless `epoch` is empty or this daemon run's.
     pub(super) fn check_epoch(&self, subject: &str, epoch: &str) -> Result<(), Status> {
-        if epoch.is_empty() || *epoch == *self.setup.epoch {
+        if epoch.is_empty() || *epoch == *self.epoch() {
             return Ok(());
         }
-        Err(status::mismatch(subject, "epoch", epoch, &self.setup.epoch))
+        Err(status::mismatch(subject, "epoch", epoch, self.epoch()))
     }
 
     /// Carries out `work` once per request id.
@@ -176,7 +176,7 @@ impl ProcessManagerService {
         write: &Write,
         work: impl Future<Output = Result<T, Refused>> + Send + 'static,
     ) -> Result<T, Status> {
-        let done = self.dedupe.once(write.key.clone(), write.digest, work);
+        let done = self.shared.dedupe.once(write.key.clone(), write.digest, work);
         done.await.map_err(|failure| match failure {
             Failure::Failed(refused) => self.refused(&refused),
             Failure::Reused { first_revision } => status::request_id_reused(first_revision),

@@ -30,8 +30,7 @@ impl ProcessManagerService {
         let before = self.head();
         let node = self.existing(&name)?;
         let registry = self.supervisor().registry();
-        let mut history = registry.history(name.as_str(), max);
-        history.sort_by_key(|change| std::cmp::Reverse(change.revision));
+        let history = registry.history(name.as_str(), max);
         let next = explain::next(&node.body().status);
         Ok(proto::ExplainProcessResponse {
             header: self.read_header(before, &node),

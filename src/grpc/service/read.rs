@@ -10,12 +10,13 @@ use super::{BATCH_GET_BYTES_MAX, BATCH_PROCESSES_MAX, ProcessManagerService, cal
 use crate::{
     domain::id::{ProcessName, Revision},
     grpc::{
-        convert::{Faults, Unacceptable, process, request, selector},
+        convert::{Faults, Unacceptable, process, request},
         info,
         mask::Mask,
         page::{self, Cut, PAGE_BYTES_MAX, PageError, Token},
-        proto,
+        proto, selector,
         status::{self, Reason},
+        watch_service::View,
     },
     supervisor::{ProcessNode, WaitFor},
 };
@@ -24,7 +25,7 @@ use crate::{
 
 impl ProcessManagerService {
     pub(super) fn info<T>(&self, request: &Request<T>) -> proto::GetServerInfoResponse {
-        info::info(&self.setup, &Call::of(request).principal)
+        info::info(self.setup(), &Call::of(request).principal)
     }
 
     pub(super) fn get(
@@ -38,7 +39,7 @@ impl ProcessManagerService {
         let node = self.existing(&name)?;
         Ok(proto::GetProcessResponse {
             header: self.read_header(before, &node),
-            process: Some(projected(&node, &mask)),
+            process: Some(mask.show(&node)),
         })
     }
 
@@ -60,7 +61,7 @@ impl ProcessManagerService {
         let mut bytes = 0;
         let mut processes = Vec::with_capacity(nodes.len());
         for node in &nodes {
-            let process = projected(node, &mask);
+            let process = mask.show(node);
             bytes += process.encoded_len();
             if bytes > BATCH_GET_BYTES_MAX {
                 return Err(status::response_too_large(BATCH_GET_BYTES_MAX));
@@ -121,8 +122,8 @@ impl ProcessManagerService {
             (Arc::new(Cut::new(all.revision, nodes, arguments)), 0)
         } else {
             let token = Token::decode(&message.page_token, arguments).map_err(page_error)?;
-            let epoch = &self.setup.epoch;
-            let cut = self.pages.resume(&token, epoch, now).map_err(page_error)?;
+            let epoch = self.epoch();
+            let cut = self.shared.pages.resume(&token, epoch, now).map_err(page_error)?;
             let start = cut.start(&token.after);
             (cut, start)
         };
@@ -133,8 +134,8 @@ impl ProcessManagerService {
             && processes.len() < rest.len()
         {
             let after = rest[last].body().name().clone();
-            next_page_token = Token::new(&self.setup.epoch, &cut, after).encode();
-            self.pages.keep(&cut, now);
+            next_page_token = Token::new(self.epoch(), &cut, after).encode();
+            self.shared.pages.keep(&cut, now);
         }
         Ok(proto::ListProcessesResponse {
             header: self.header(cut.revision),
@@ -205,7 +206,7 @@ fn page_of(nodes: &[ProcessNode], size: usize, mask: &Mask) -> Vec<proto::Proces
     let mut page = Vec::with_capacity(nodes.len().min(size));
     let mut bytes = 0;
     for node in nodes.iter().take(size) {
-        let process = projected(node, mask);
+        let process = mask.show(node);
         bytes += process.encoded_len();
         if bytes > PAGE_BYTES_MAX && !page.is_empty() {
             break;
@@ -213,12 +214,6 @@ fn page_of(nodes: &[ProcessNode], size: usize, mask: &Mask) -> Vec<proto::Proces
         page.push(process);
     }
     page
-}
-
-fn projected(node: &ProcessNode, mask: &Mask) -> proto::Process {
-    let mut process = process::process(node);
-    mask.project(&mut process);
-    process
 }
 
 fn read_mask(mask: Option<&prost_types::FieldMask>) -> Result<Mask, Unacceptable> {

@@ -192,7 +192,7 @@ impl proto::process_manager_server::ProcessManager for ProcessManagerService {
         &self,
         request: Request<proto::TailLogsRequest>,
     ) -> Result<Response<Self::TailLogsStream>, Status> {
-        self.tail_logs(request).map(Response::new)
+        self.tail_logs(request.into_inner()).map(Response::new)
     }
 
     async fn watch_process_stats(
