@@ -19,6 +19,7 @@ mod errors;
 mod exit_code;
 mod explain;
 mod follow;
+mod foreground;
 mod info;
 mod list;
 mod logs;

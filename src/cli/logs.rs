@@ -20,7 +20,7 @@ use super::{
 };
 use crate::grpc::proto::{self, LogGapReason, tail_logs_response::Payload};
 use position::Positions;
-use printer::Printer;
+pub(crate) use printer::Printer;
 
 /// Lines of history that `--follow` begins with.
 const FOLLOW_LINES: i32 = 10;
@@ -182,7 +182,7 @@ fn request(
     }
 }
 
-fn describe_gap(gap: &proto::LogGap) -> String {
+pub(crate) fn describe_gap(gap: &proto::LogGap) -> String {
     let reason = match gap.reason() {
         LogGapReason::Trimmed => "removed by retention",
         LogGapReason::Dropped => "dropped because they could not be stored",

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::grpc::proto::{self, WatchMode, watch_processes_response::Payload};
 use screen::Screen;
-use view::{News, View};
+pub(crate) use view::View;
+use view::News;
 
 /// What lines and the table need. Changes elsewhere are not told.
 const FIELDS: &[&str] = &["labels", "group", "generation", "update_time", "status"];
@@ -132,7 +133,7 @@ impl Watch {
             }
         } else {
             for item in &news {
-                session.out.line(&line(item, session))?;
+                session.out.line(&news_line(item, session))?;
             }
         }
         session.out.flush()?;
@@ -205,7 +206,8 @@ fn is_live(session: &Session<'_>) -> bool {
     session.out.is_terminal() && !session.out.is_json()
 }
 
-fn line(news: &News, session: &Session<'_>) -> String {
+/// One line for a person.
+pub(crate) fn news_line(news: &News, session: &Session<'_>) -> String {
     let palette = session.out.palette();
     match news {
         News::Found(new) => change::line(change::Change::Found, None, new, palette),
