@@ -21,7 +21,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed, or `diff` found differences
-  2    the command line cannot be understood
+  2    the command line or the file cannot be understood
   3    `ps NAME`: something it lists is not running
   4    no such process
   5    cannot reach the daemon

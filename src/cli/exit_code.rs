@@ -10,7 +10,7 @@ pub enum ExitCode {
     Ok = 0,
     /// The request was understood and failed, or `diff` found differences.
     Failed = 1,
-    /// The command line cannot be understood.
+    /// The command line, or the file it names, cannot be understood.
     Usage = 2,
     /// `ps` with a name or selector: something it lists is not running.
     NotRunning = 3,

@@ -207,6 +207,3 @@ fn wire_time(time: SystemTime) -> prost_types::Timestamp {
         nanos: wire.nanos,
     }
 }
-
-#[cfg(test)]
-mod tests;

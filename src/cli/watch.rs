@@ -210,11 +210,11 @@ fn line(news: &News, session: &Session<'_>) -> String {
     match news {
         News::Found(new) => change::line(change::Change::Found, None, new, palette),
         News::Event { event, old, new } => {
-            change::line(change::Change::Event(event), old.as_ref(), new, palette)
+            change::line(change::Change::Event(event), old.as_deref(), new, palette)
         }
         News::Resynced { old, new, gone } => change::line(
             change::Change::Resynced { gone: *gone },
-            old.as_ref(),
+            old.as_deref(),
             new,
             palette,
         ),
@@ -224,6 +224,3 @@ fn line(news: &News, session: &Session<'_>) -> String {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
