@@ -68,11 +68,11 @@ pub struct Console<'a> {
 /// Runs the command line `args` (the first is the program) in this process's own
 /// surroundings. The code is for [`std::process::ExitCode`].
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let stdout = io::stdout();
+    // Not locked: the threads of a daemon in this process log there too.
     let mut console = Console {
-        stdout_is_terminal: stdout.is_terminal(),
-        stdout: &mut io::BufWriter::new(stdout.lock()),
-        stderr: &mut io::stderr().lock(),
+        stdout_is_terminal: io::stdout().is_terminal(),
+        stdout: &mut io::BufWriter::new(io::stdout()),
+        stderr: &mut io::stderr(),
         here: Surroundings {
             uid: nix::unistd::geteuid().as_raw(),
             env: &environment(),

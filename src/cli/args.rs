@@ -42,7 +42,6 @@ Environment:
 /// Runs and supervises processes and tells the truth about them.
 #[derive(Debug, Parser)]
 #[command(name = "procession", version, after_help = EXIT_CODES, max_term_width = 100)]
-#[command(disable_help_subcommand = true, infer_subcommands = false)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -61,7 +60,7 @@ pub struct GlobalArgs {
     pub socket: Option<PathBuf>,
     /// How to print: aligned columns, all columns, or the JSON form of the API.
     #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Table)]
-    #[arg(value_name = "FORMAT", hide_possible_values = false)]
+    #[arg(value_name = "FORMAT")]
     pub output: OutputFormat,
 }
 

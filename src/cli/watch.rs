@@ -78,10 +78,10 @@ impl Watch {
     async fn stream(&mut self, session: &mut Session<'_>) -> Result<End, CliError> {
         let mut request = self.request.clone();
         request.resume_token = self.view.token();
-        let mut stream = match session.client.watch_processes(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) if self.view.is_new() => return Err(status.into()),
-            Err(status) => return Ok(End::Broken(status)),
+        let mut stream = match follow::open(session.client.watch_processes(request)).await {
+            Ok(stream) => stream,
+            Err(End::Broken(status)) if self.view.is_new() => return Err(status.into()),
+            Err(end) => return Ok(end),
         };
         let mut patience = follow::FIRST_MESSAGE_WAIT;
         let mut redraw = tokio::time::interval(REDRAW_INTERVAL);
