@@ -1,1 +1,113 @@
-//! (being built)
+//! The shim: the small process that owns one run.
+//!
+//! It is the parent of the main process, a subreaper for all that descends from
+//! it, and speaks with its daemon over the socket it finds as descriptor 0
+//! (`protocol`). Invariants: one thread, no async runtime, and nothing to do
+//! while nothing happens; it never needs the daemon to make progress; if the
+//! daemon goes away it stops the run by its plan and leaves no orphan.
+//! Deliberately absent: policy, log bytes, records on disk, adoption.
+
+pub(crate) mod cgroup;
+mod child;
+pub(crate) mod codec;
+pub(crate) mod ctl;
+pub(crate) mod definition;
+mod env_file;
+mod plan;
+mod prepare;
+pub(crate) mod protocol;
+mod supervise;
+pub(crate) mod sys;
+pub(crate) mod tree;
+
+use std::{
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open},
+    sys::{
+        prctl,
+        socket::{SockType, getsockopt, sockopt},
+        stat::Mode,
+    },
+    unistd::{dup2_stdin, getpgid, getppid, setpgid, setsid},
+};
+
+/// Exit codes of a shim; only people who start one by hand see them.
+const DONE: u8 = 0;
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Why a shim gives up before it has a run.
+#[derive(Debug, thiserror::Error)]
+enum ShimError {
+    /// Descriptor 0 is not the socket of a daemon.
+    #[error("is started by procession and of no use by itself")]
+    NotStartedByDaemon,
+    /// The kernel refused something without which no run can be owned.
+    #[error("{what}: {}", .errno.desc())]
+    Kernel { what: &'static str, errno: Errno },
+}
+
+/// The whole of a shim process: call it first thing in `main`, with no other
+/// thread running, and exit with the code it returns.
+#[must_use]
+pub fn main() -> u8 {
+    let result = take_ctl().and_then(|ctl| {
+        settle()?;
+        supervise::run(ctl)
+    });
+    match result {
+        Ok(()) => DONE,
+        Err(error) => {
+            // Nobody may be listening.
+            let _ = writeln!(io::stderr(), "procession-shim: {error}");
+            match error {
+                ShimError::NotStartedByDaemon => USAGE,
+                ShimError::Kernel { .. } => FAILED,
+            }
+        }
+    }
+}
+
+/// Moves the socket off descriptor 0, where the child's stdin goes.
+fn take_ctl() -> Result<OwnedFd, ShimError> {
+    let stdin = io::stdin();
+    match getsockopt(&stdin.as_fd(), sockopt::SockType) {
+        Ok(SockType::SeqPacket) => {}
+        _ => return Err(ShimError::NotStartedByDaemon),
+    }
+    let ctl = stdin
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| ShimError::Kernel {
+            what: "control socket",
+            errno: Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)),
+        })?;
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
+    null.and_then(dup2_stdin)
+        .map_err(|errno| ShimError::Kernel {
+            what: "/dev/null",
+            errno,
+        })?;
+    Ok(ctl)
+}
+
+/// Out of the reach of terminals, and heir of all orphans below.
+fn settle() -> Result<(), ShimError> {
+    sys::ignore_terminal_signals();
+    // The daemon made this process lead a group, so that no terminal signal
+    // reaches it even before the line above; but a leader of a group cannot
+    // make a session, so it returns to the daemon's group for a moment. Where
+    // that fails, its own group is protection enough.
+    let parents_group = getpgid(Some(getppid()));
+    let _ = parents_group.and_then(|group| setpgid(nix::unistd::Pid::from_raw(0), group));
+    let _ = setsid();
+    prctl::set_child_subreaper(true).map_err(|errno| ShimError::Kernel {
+        what: "child subreaper",
+        errno,
+    })
+}

@@ -6,10 +6,23 @@
 //! returns once its change is published; what follows from it is waited for with
 //! [`Supervisor::wait`]. Deliberately absent: wire types, waiting streams, any
 //! knowledge of how a run is carried out (that is `runner`).
+//!
+//! Reading order: `api` (what is said), `root` (configuration), `control`
+//! (commands), `driver` (the owner task), `effects` (what it does to the world).
 
 mod api;
+mod clock;
+mod control;
+mod dependencies;
+mod driver;
+mod effects;
+mod mailbox;
+mod root;
+mod waiters;
 
 pub use api::{
     Ack, BatchItem, Configured, Control, Draft, Edit, Outcome, ProcessNode, Processes, Refused,
     Rollout, Target, WaitFor, WaitResult,
 };
+pub use clock::Clock;
+pub use root::{Ended, Setup, Supervisor};

@@ -64,20 +64,24 @@ impl Graph {
         done: &mut BTreeSet<ProcessName>,
     ) -> Result<(), GraphError> {
         let mut path: Vec<(ProcessName, usize)> = vec![(root.clone(), 0)];
+        let mut on_path = BTreeSet::from([root.clone()]);
         while let Some((name, next)) = path.last_mut() {
             let targets = self.edges.get(name).map_or(&[][..], Vec::as_slice);
             let Some(target) = targets.get(*next) else {
+                on_path.remove(name);
                 done.insert(name.clone());
                 path.pop();
                 continue;
             };
             *next += 1;
-            if let Some(at) = path.iter().position(|(name, _)| name == target) {
-                let mut cycle: Vec<_> = path[at..].iter().map(|(name, _)| name.clone()).collect();
+            if on_path.contains(target) {
+                let names = path.iter().map(|(name, _)| name.clone());
+                let mut cycle: Vec<_> = names.skip_while(|name| name != target).collect();
                 cycle.push(target.clone());
                 return Err(GraphError::Cycle(cycle));
             }
             if !done.contains(target) {
+                on_path.insert(target.clone());
                 path.push((target.clone(), 0));
             }
         }
@@ -119,17 +123,29 @@ impl Graph {
         found
     }
 
-    /// Those of `members` that directly depend on `name`.
+    /// For each of `members`, those of them that directly depend on it.
     #[must_use]
-    pub fn dependents_within<'a>(
+    pub fn dependents_of_each(
         &self,
-        name: &ProcessName,
-        members: &'a BTreeSet<ProcessName>,
-    ) -> Vec<&'a ProcessName> {
-        members
-            .iter()
-            .filter(|member| self.edges.get(*member).is_some_and(|t| t.contains(name)))
-            .collect()
+        members: &[ProcessName],
+    ) -> BTreeMap<ProcessName, Vec<ProcessName>> {
+        let chosen: BTreeSet<_> = members.iter().collect();
+        let mut found: BTreeMap<ProcessName, Vec<ProcessName>> = BTreeMap::new();
+        for member in members {
+            let targets = self.edges.get(member).into_iter().flatten();
+            for target in targets.filter(|target| chosen.contains(target)) {
+                found
+                    .entry(target.clone())
+                    .or_default()
+                    .push(member.clone());
+            }
+        }
+        found
+    }
+
+    /// Forgets what `name` depends on.
+    pub fn remove(&mut self, name: &ProcessName) {
+        self.edges.remove(name);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         status::{Position, ProcessState},
         wait::{Condition, RunTooOld},
     },
-    registry::{Node, Registry},
+    registry::{Body, Node, Registry},
 };
 
 /// The registry of processes.
@@ -218,6 +218,50 @@ pub enum Refused {
 
 /// A stop policy over the spec's own.
 #[must_use]
-pub fn stop_plan(over: &StopPolicy, config: &Config) -> StopPlan {
+pub(super) fn stop_plan(over: &StopPolicy, config: &Config) -> StopPlan {
     over.plan_over(&config.stop)
+}
+
+// === impl ProcessState ===
+
+impl Body for ProcessState {
+    fn name(&self) -> &ProcessName {
+        &self.spec.name
+    }
+
+    /// The spec is shared with the neighbours in the log; the details mostly are.
+    fn weight(&self) -> usize {
+        let details = &self.status.details;
+        size_of::<Self>() + details.message.len() + size_of_val(details.history.as_slice())
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// The verb, for people and logs.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Reset => "reset",
+        }
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// The process, whatever it has become.
+    #[must_use]
+    pub fn unguarded(name: ProcessName) -> Self {
+        Self {
+            name,
+            guard: Precondition::default(),
+        }
+    }
 }

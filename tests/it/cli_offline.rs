@@ -1,1 +1,8 @@
-//! (being built)
+//! The command line against a scripted daemon on a Unix socket: what is sent, what
+//! is printed, and the exit code. No daemon, no process.
+
+mod fake;
+mod output;
+mod requests;
+mod streams;
+mod unreachable;

@@ -1,0 +1,84 @@
+//! `TailLogs`: a request becomes a stream of entries, gaps and heartbeats.
+//!
+//! ```text
+//! request -> Query (checked) -> Session: history (merged by time) -> synced -> live
+//! ```
+//!
+//! - Where a process starts: at its position, if the request has one; else
+//!   `backlog_entries` matching entries back; else at its oldest retained entry if
+//!   the request resumes, has `since_time` or does not follow; else at its end. A
+//!   process that was re-created, or appears later, starts at its first entry.
+//! - Positions are strict: what has a higher sequence is sent. A client that saw
+//!   only a part of a line resumes before it.
+//! - A process that no longer matches is read to its end of that moment and then
+//!   rests; if it matches again, it goes on where it stood.
+//! - `pattern` is tried on each piece of a line; once one matches, the later pieces
+//!   of that line follow.
+//! - With `follow`, `until_time` ends the stream once that time has passed.
+//!
+//! Invariant: nothing is queued for a slow client but the one message being sent;
+//! what it misses is a gap.
+
+mod filter;
+mod history;
+mod message;
+mod query;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use futures_util::stream::{self, Stream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use self::{query::Query, session::Session};
+use super::proto;
+use crate::{
+    domain::id::{ProcessName, Uid},
+    logs::Logs,
+};
+
+/// `ErrorInfo.domain` of every error.
+const ERROR_DOMAIN: &str = "procession.v1";
+
+/// Serves one `TailLogs` call.
+///
+/// `resolve` tells the processes that match a selector and that the caller may
+/// see; it is called now, and again after `changed` ticks (at most every 100 ms).
+/// `shutdown` ends the stream with `closing` and UNAVAILABLE.
+///
+/// # Errors
+/// INVALID_ARGUMENT `FIELD_INVALID` with the field at fault, or what `resolve`
+/// answers.
+pub fn tail<R>(
+    logs: &Logs,
+    resolve: R,
+    changed: watch::Receiver<i64>,
+    request: proto::TailLogsRequest,
+    shutdown: CancellationToken,
+) -> Result<
+    impl Stream<Item = Result<proto::TailLogsResponse, Status>> + Send + 'static + use<R>,
+    Status,
+>
+where
+    R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status> + Send + 'static,
+{
+    let query = Query::parse(request)?;
+    let session = Session::open(logs.reader(), query, resolve, changed, shutdown)?;
+    Ok(stream::unfold(session, |mut session| async move {
+        let item = session.next().await?;
+        Some((item, session))
+    }))
+}
+
+fn field_invalid(field: &str, description: impl Into<String>) -> Status {
+    let description = description.into();
+    let message = format!("{field} {description}");
+    let mut details = ErrorDetails::with_bad_request_violation(field, description);
+    details.set_error_info("FIELD_INVALID", ERROR_DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}

@@ -1,0 +1,131 @@
+//! Messages of the stream, and their packing into bounded batches.
+
+use std::{collections::VecDeque, time::SystemTime};
+
+use proto::tail_logs_response::Payload;
+
+use super::super::proto;
+use crate::{
+    domain::time::Timestamp,
+    logs::{Entry, Gap, GapReason, OutputStream},
+};
+
+/// Bytes of entries in one message, estimated from above.
+pub(super) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of an encoded entry beside name, uid and data: tags, lengths, numbers.
+const ENTRY_BYTES: usize = 80;
+
+/// Whose entries these are, as text.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) name: String,
+    pub(super) uid: String,
+}
+
+/// What is about to be sent, in order.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    // BOUND: one step of the session fills it, and none while a message waits.
+    messages: VecDeque<proto::TailLogsResponse>,
+    entries: Vec<proto::LogEntry>,
+    bytes: usize,
+}
+
+// === impl Outbox ===
+
+impl Outbox {
+    pub(super) fn entry(&mut self, origin: &Origin, entry: Entry) {
+        let bytes = ENTRY_BYTES + origin.name.len() + origin.uid.len() + entry.data.len();
+        if self.bytes + bytes > MESSAGE_BYTES_MAX {
+            self.close_batch();
+        }
+        self.bytes += bytes;
+        self.entries.push(proto::LogEntry {
+            name: origin.name.clone(),
+            uid: origin.uid.clone(),
+            sequence: entry.sequence,
+            run_id: entry.run_id,
+            stream: match entry.stream {
+                OutputStream::Stdout => proto::OutputStream::Stdout,
+                OutputStream::Stderr => proto::OutputStream::Stderr,
+            }
+            .into(),
+            log_time: Some(timestamp(entry.time)),
+            data: entry.data,
+            partial: entry.partial,
+            line_offset: entry.line_offset,
+            approximate_time: false,
+        });
+    }
+
+    pub(super) fn gap(&mut self, origin: &Origin, gap: Gap) {
+        self.push(Payload::Gap(proto::LogGap {
+            name: origin.name.clone(),
+            uid: origin.uid.clone(),
+            first_sequence: gap.first_sequence,
+            last_sequence: gap.last_sequence,
+            reason: match gap.reason {
+                GapReason::Trimmed => proto::LogGapReason::Trimmed,
+            }
+            .into(),
+            lost_bytes: gap.lost_bytes,
+        }));
+    }
+
+    pub(super) fn synced(&mut self) {
+        self.push(Payload::Synced(proto::LogSynced {}));
+    }
+
+    pub(super) fn progress(&mut self) {
+        self.push(Payload::Progress(proto::WatchProgress {
+            server_time: Some(SystemTime::now().into()),
+        }));
+    }
+
+    pub(super) fn closing(&mut self, retry_delay: prost_types::Duration) {
+        self.push(Payload::Closing(proto::WatchClosing {
+            reason: proto::CloseReason::Shutdown.into(),
+            retry_delay: Some(retry_delay),
+        }));
+    }
+
+    /// Whether a message is complete.
+    pub(super) fn has_message(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    /// The next complete message; with `flush` also a batch that is not full.
+    pub(super) fn pop(&mut self, flush: bool) -> Option<proto::TailLogsResponse> {
+        if self.messages.is_empty() && flush {
+            self.close_batch();
+        }
+        self.messages.pop_front()
+    }
+
+    fn push(&mut self, payload: Payload) {
+        self.close_batch();
+        self.messages.push_back(proto::TailLogsResponse {
+            payload: Some(payload),
+        });
+    }
+
+    fn close_batch(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        self.bytes = 0;
+        let entries = std::mem::take(&mut self.entries);
+        self.messages.push_back(proto::TailLogsResponse {
+            payload: Some(Payload::Entries(proto::LogEntries { entries })),
+        });
+    }
+}
+
+fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    const SECOND: i64 = 1_000_000_000;
+    prost_types::Timestamp {
+        seconds: time.0.div_euclid(SECOND),
+        nanos: i32::try_from(time.0.rem_euclid(SECOND)).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,55 @@
+//! What a reader gets: entries and gaps.
+
+use bytes::Bytes;
+
+use crate::domain::time::Timestamp;
+
+/// Which standard stream a run wrote to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Standard output, and standard error where both share one pipe.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A line or a piece of one. Cloning copies no data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Number of the line, from 1, dense per uid over both streams and all runs.
+    /// Pieces of one line share it. It is assigned when the first piece arrives,
+    /// so a later piece may come after entries with higher numbers.
+    pub sequence: i64,
+    /// Position of `data` within its line, in bytes.
+    pub line_offset: i64,
+    /// The run that wrote it.
+    pub run_id: i64,
+    /// When its last byte was captured. Entries captured together share it.
+    pub time: Timestamp,
+    /// The stream it was written to.
+    pub stream: OutputStream,
+    /// Whether more of the line follows; the last piece may be empty.
+    pub partial: bool,
+    /// As written, without the newline.
+    pub data: Bytes,
+}
+
+/// Entries that are gone for the reader that gets this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// First line of which something is missing.
+    pub first_sequence: i64,
+    /// Last such line. Its later pieces may still follow.
+    pub last_sequence: i64,
+    /// Bytes of data lost, without newlines; 0 where that is not known.
+    pub lost_bytes: i64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why entries are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// Retention removed them before this reader came for them.
+    Trimmed,
+}

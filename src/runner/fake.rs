@@ -1,0 +1,454 @@
+//! A runner without processes, for tests of whoever owns runs.
+//!
+//! Each launch follows a [`Script`] on tokio's clock, so a paused clock works, and
+//! a test may drive it by hand through [`FakeRun`]. It keeps the promises of
+//! [`Runner`]: order, `Exited` once, `Empty` once and last. Deliberately absent:
+//! real pids, output.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{Answer, Launch, Run, Runner, SignalError};
+use crate::domain::{
+    run::{Exit, Outcome, RunEvent, SignalScope, SpawnError, StopPlan},
+    time::Timestamp,
+};
+
+/// How a run goes if nobody intervenes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Told instead of `Spawned` and `Started`.
+    pub refuses: Option<SpawnError>,
+    /// From launch to `Started`.
+    pub starts_after: Duration,
+    /// Ends by itself so long after it started.
+    pub ends_after: Option<(Duration, Outcome)>,
+    /// What it does when stopped.
+    pub on_stop: OnStop,
+    /// Pids that outlive the main process and SIGKILL, until
+    /// [`FakeRun::release`].
+    pub survivors: Vec<i32>,
+}
+
+/// What a run does with the signal of a stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnStop {
+    /// Ends like this, so much later.
+    Ends(Duration, Outcome),
+    /// Goes on until SIGKILL.
+    Ignores,
+}
+
+/// What a run was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// [`Run::stop`].
+    Stop(StopPlan),
+    /// [`Run::signal`].
+    Signal(i32, SignalScope),
+    /// [`Run::freeze`].
+    Freeze,
+    /// [`Run::thaw`].
+    Thaw,
+}
+
+/// The runner; clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct FakeRunner {
+    shared: Arc<Shared>,
+}
+
+/// The test's end of one run; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct FakeRun {
+    /// What it was launched with.
+    pub launch: Arc<Launch>,
+    hand: mpsc::Sender<Hand>,
+    record: Arc<Record>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    launched: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    default: Script,
+    next: VecDeque<Script>,
+    runs: Vec<FakeRun>,
+    pid: i32,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    asked: Mutex<Vec<Asked>>,
+    changed: Notify,
+}
+
+/// What a test does to a run.
+#[derive(Debug)]
+enum Hand {
+    End(Outcome),
+    Release,
+}
+
+#[derive(Debug)]
+struct Handle {
+    stop: watch::Sender<Option<StopPlan>>,
+    record: Arc<Record>,
+    over: watch::Receiver<bool>,
+}
+
+/// A run under way.
+struct Play {
+    script: Script,
+    launch_stop: StopPlan,
+    pid: i32,
+    events: mpsc::Sender<RunEvent>,
+    hand: mpsc::Receiver<Hand>,
+    stops: watch::Receiver<Option<StopPlan>>,
+    main_alive: bool,
+    over: watch::Sender<bool>,
+}
+
+/// What a run waits for, each with its time.
+#[derive(Debug, Default)]
+struct Timers {
+    end: Option<(Instant, Outcome)>,
+    grace: Option<Instant>,
+    kill: Option<Instant>,
+    kill_timeout: Duration,
+}
+
+const HANDS_MAX: usize = 16;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+const FIRST_PID: i32 = 1000;
+
+// === impl Script ===
+
+/// Starts at once, runs until stopped, ends of SIGTERM at once.
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            refuses: None,
+            starts_after: Duration::ZERO,
+            ends_after: None,
+            on_stop: OnStop::Ends(Duration::ZERO, Outcome::Signal(SIGTERM)),
+            survivors: Vec::new(),
+        }
+    }
+}
+
+// === impl FakeRunner ===
+
+impl FakeRunner {
+    /// Every launch follows the default script.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The script of launches for which none waits.
+    pub fn set_default(&self, script: Script) {
+        self.state().default = script;
+    }
+
+    /// Adds the script of one launch to come.
+    pub fn push(&self, script: Script) {
+        self.state().next.push_back(script);
+    }
+
+    /// Launches so far.
+    #[must_use]
+    pub fn launches(&self) -> usize {
+        self.state().runs.len()
+    }
+
+    /// The run of launch number `index` (from 0), waiting for it.
+    pub async fn run(&self, index: usize) -> FakeRun {
+        loop {
+            let launched = self.shared.launched.notified();
+            tokio::pin!(launched);
+            launched.as_mut().enable();
+            if let Some(run) = self.state().runs.get(index) {
+                return run.clone();
+            }
+            launched.await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.shared.state)
+    }
+}
+
+impl Runner for FakeRunner {
+    fn launch(&self, launch: Launch, events: mpsc::Sender<RunEvent>) -> Box<dyn Run> {
+        let (hand, hands) = mpsc::channel(HANDS_MAX);
+        let (stop, stops) = watch::channel(None);
+        let (over, is_over) = watch::channel(false);
+        let record = Arc::new(Record::default());
+        let launch_stop = launch.stop;
+        let (script, pid) = {
+            let mut state = self.state();
+            let script = state
+                .next
+                .pop_front()
+                .unwrap_or_else(|| state.default.clone());
+            state.pid += 1;
+            state.runs.push(FakeRun {
+                launch: Arc::new(launch),
+                hand,
+                record: Arc::clone(&record),
+            });
+            (script, FIRST_PID + state.pid)
+        };
+        self.shared.launched.notify_waiters();
+        let play = Play {
+            script,
+            launch_stop,
+            pid,
+            events,
+            hand: hands,
+            stops,
+            main_alive: true,
+            over,
+        };
+        tokio::spawn(play.run());
+        Box::new(Handle {
+            stop,
+            record,
+            over: is_over,
+        })
+    }
+}
+
+// === impl FakeRun ===
+
+impl FakeRun {
+    /// The main process ends like this, unless it has ended.
+    pub async fn end(&self, outcome: Outcome) {
+        let _ = self.hand.send(Hand::End(outcome)).await; // the run is over
+    }
+
+    /// Its survivors go.
+    pub async fn release(&self) {
+        let _ = self.hand.send(Hand::Release).await; // the run is over
+    }
+
+    /// All that was asked of it so far.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Asked> {
+        lock(&self.record.asked).clone()
+    }
+
+    /// Waits until something for which `wanted` holds has been asked of it.
+    pub async fn until_asked(&self, wanted: impl Fn(&Asked) -> bool) -> Asked {
+        loop {
+            let changed = self.record.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(asked) = self.asked().into_iter().find(&wanted) {
+                return asked;
+            }
+            changed.await;
+        }
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    fn note(&self, asked: Asked) {
+        lock(&self.record.asked).push(asked);
+        self.record.changed.notify_waiters();
+    }
+
+    fn answer(&self, asked: Asked) -> Answer {
+        self.note(asked);
+        let (answer, receiver) = oneshot::channel();
+        let result = if *self.over.borrow() {
+            Err(SignalError::Gone)
+        } else {
+            Ok(())
+        };
+        let _ = answer.send(result); // its receiver is here
+        receiver
+    }
+}
+
+impl Run for Handle {
+    fn stop(&self, plan: StopPlan) {
+        self.note(Asked::Stop(plan));
+        self.stop.send_replace(Some(plan));
+    }
+
+    fn signal(&self, number: i32, scope: SignalScope) -> Answer {
+        self.answer(Asked::Signal(number, scope))
+    }
+
+    fn freeze(&self) -> Answer {
+        self.answer(Asked::Freeze)
+    }
+
+    fn thaw(&self) -> Answer {
+        self.answer(Asked::Thaw)
+    }
+}
+
+// === impl Play ===
+
+impl Play {
+    async fn run(mut self) {
+        if let Some(error) = self.script.refuses.take() {
+            self.exited(Outcome::SpawnError(error)).await;
+            self.finish().await;
+            return;
+        }
+        let (pid, cgroup_path) = (self.pid, None);
+        self.tell(RunEvent::Spawned { pid, cgroup_path }).await;
+        let mut timers = Timers::default();
+        let started = Instant::now() + self.script.starts_after;
+        if self.wait_for_start(started, &mut timers).await {
+            self.tell(RunEvent::Started).await;
+            if let Some((after, outcome)) = self.script.ends_after.clone() {
+                timers.end.get_or_insert((Instant::now() + after, outcome));
+            }
+        }
+        while self.main_alive || !self.script.survivors.is_empty() {
+            self.step(&mut timers).await;
+        }
+        self.finish().await;
+    }
+
+    /// `false` if it was stopped or ended before it started.
+    async fn wait_for_start(&mut self, started: Instant, timers: &mut Timers) -> bool {
+        tokio::select! {
+            biased;
+            () = sleep_until(started) => true,
+            Ok(()) = self.stops.changed() => {
+                self.stop(timers);
+                false
+            }
+            Some(hand) = self.hand.recv() => {
+                self.take(hand).await;
+                false
+            }
+        }
+    }
+
+    async fn step(&mut self, timers: &mut Timers) {
+        let end = timers.end.as_ref().map(|(at, _)| *at);
+        tokio::select! {
+            biased;
+            Ok(()) = self.stops.changed() => self.stop(timers),
+            Some(hand) = self.hand.recv() => {
+                let was_alive = self.main_alive;
+                self.take(hand).await;
+                if was_alive && !self.main_alive {
+                    self.leave_survivors(timers);
+                }
+            }
+            () = at(end) => {
+                if let Some((_, outcome)) = timers.end.take() {
+                    self.exited(outcome).await;
+                    self.leave_survivors(timers);
+                }
+            }
+            () = at(timers.grace) => {
+                timers.grace = None;
+                timers.end = None;
+                timers.kill = Some(Instant::now() + timers.kill_timeout);
+                self.tell(RunEvent::Killing).await;
+                self.exited(Outcome::Signal(SIGKILL)).await;
+            }
+            () = at(timers.kill) => {
+                timers.kill = None;
+                let survivors = self.script.survivors.clone();
+                self.tell(RunEvent::Survivors(survivors)).await;
+            }
+        }
+    }
+
+    fn stop(&mut self, timers: &mut Timers) {
+        let Some(plan) = *self.stops.borrow_and_update() else {
+            return;
+        };
+        timers.kill_timeout = plan.kill_timeout;
+        if let Some(kill) = &mut timers.kill {
+            *kill = Instant::now() + plan.kill_timeout;
+            return;
+        }
+        timers.grace = Some(Instant::now() + plan.grace);
+        if let (OnStop::Ends(after, outcome), true) = (&self.script.on_stop, self.main_alive) {
+            let at = Instant::now() + *after;
+            if timers.end.as_ref().is_none_or(|(end, _)| at < *end) {
+                timers.end = Some((at, outcome.clone()));
+            }
+        }
+    }
+
+    /// What is left of a run that ended by itself is stopped by its own plan.
+    fn leave_survivors(&self, timers: &mut Timers) {
+        if timers.grace.is_none() && timers.kill.is_none() {
+            timers.kill_timeout = self.launch_stop.kill_timeout;
+            timers.grace = Some(Instant::now() + self.launch_stop.grace);
+        }
+    }
+
+    async fn take(&mut self, hand: Hand) {
+        match hand {
+            Hand::End(outcome) => self.exited(outcome).await,
+            Hand::Release => self.script.survivors.clear(),
+        }
+    }
+
+    async fn exited(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.main_alive, false) {
+            return;
+        }
+        let exit = Exit {
+            outcome,
+            core_dumped: false,
+            oom_killed: false,
+            at: Timestamp::default(),
+            cpu_time: Duration::ZERO,
+            max_rss_bytes: 0,
+        };
+        self.tell(RunEvent::Exited(exit)).await;
+    }
+
+    async fn finish(&mut self) {
+        self.over.send_replace(true);
+        self.tell(RunEvent::Empty).await;
+    }
+
+    async fn tell(&self, event: RunEvent) {
+        let _ = self.events.send(event).await; // nobody listens
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

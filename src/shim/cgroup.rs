@@ -1,0 +1,256 @@
+//! A cgroup v2 directory per run, where cgroup2 is mounted and writable.
+//!
+//! `<own cgroup>/procession-<daemon pid>/<label>`. No controller is needed: what
+//! counts is that no process leaves it by forking, `cgroup.kill`, `cgroup.freeze`
+//! and `populated`. A directory above the runs is removed with the last of them.
+//! Deliberately absent: resource limits, cgroup v1.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, Write},
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
+};
+
+/// The cgroup of one run.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    dir: PathBuf,
+    path: String,
+}
+
+/// Tries to make a directory whose parent others may be removing.
+const CREATE_TRIES: u32 = 64;
+/// A cgroup is busy for a moment after its last process ended.
+const REMOVE_TRIES: u32 = 20;
+const FREEZE_TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(2);
+
+// === impl Cgroup ===
+
+impl Cgroup {
+    /// Makes the cgroup of run `label`. `None` where cgroups are not to be had.
+    pub(crate) fn create(daemon_pid: i32, label: &str) -> Option<Self> {
+        let cgroup = Self::locate(daemon_pid, label)?;
+        let parent = cgroup.dir.parent()?;
+        for _ in 0..CREATE_TRIES {
+            match fs::create_dir(parent) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return None,
+                _ => {}
+            }
+            match fs::create_dir(&cgroup.dir) {
+                Ok(()) => return Some(cgroup),
+                // The last run of others has just removed the parent.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// Where the cgroup of run `label` is, if it is.
+    pub(crate) fn locate(daemon_pid: i32, label: &str) -> Option<Self> {
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let mounts = fs::read("/proc/self/mountinfo").ok()?;
+        let base = directory_of(&mounts, own)?;
+        let name = format!("procession-{daemon_pid}");
+        Some(Self {
+            dir: base.join(&name).join(label),
+            path: format!("{}/{name}/{label}", own.trim_end_matches('/')),
+        })
+    }
+
+    /// Whether it has been made, and not removed.
+    pub(crate) fn exists(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    /// Its path below the hierarchy.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Moves a process into it.
+    pub(crate) fn place(&self, pid: i32) -> io::Result<()> {
+        write(&self.dir.join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Processes in it and below.
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        let mut pids = Vec::new();
+        for dir in directories(&self.dir) {
+            let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            // 0 stands for a process of another pid namespace.
+            pids.extend(
+                text.lines()
+                    .filter_map(|l| l.parse::<i32>().ok())
+                    .filter(|pid| *pid > 0),
+            );
+        }
+        pids
+    }
+
+    /// Whether any process is in it or below.
+    pub(crate) fn populated(&self) -> bool {
+        self.event("populated")
+    }
+
+    /// The file that becomes readable by priority when `populated` changes.
+    pub(crate) fn events(&self) -> io::Result<fs::File> {
+        fs::File::open(self.dir.join("cgroup.events"))
+    }
+
+    /// SIGKILL to all of it at once. `false` before Linux 5.14.
+    pub(crate) fn kill(&self) -> bool {
+        write(&self.dir.join("cgroup.kill"), "1").is_ok()
+    }
+
+    /// Freezes it, and returns when it is frozen.
+    ///
+    /// # Errors
+    /// `TimedOut` if it does not freeze within 100 ms; then it is thawed again.
+    pub(crate) fn freeze(&self) -> io::Result<()> {
+        write(&self.dir.join("cgroup.freeze"), "1")?;
+        for _ in 0..FREEZE_TRIES {
+            if self.event("frozen") {
+                return Ok(());
+            }
+            sleep(PAUSE);
+        }
+        self.thaw()?;
+        Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
+    }
+
+    pub(crate) fn thaw(&self) -> io::Result<()> {
+        write(&self.dir.join("cgroup.freeze"), "0")
+    }
+
+    /// Whether the kernel killed something in it for lack of memory.
+    pub(crate) fn oom_killed(&self) -> bool {
+        fs::read_to_string(self.dir.join("memory.events")).is_ok_and(|text| {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("oom_kill "))
+                .any(|count| count != "0")
+        })
+    }
+
+    /// Removes it, what was made below it, and its parent if it was the last.
+    pub(crate) fn remove(&self) {
+        for _ in 0..REMOVE_TRIES {
+            // Children before their parents.
+            for dir in directories(&self.dir).iter().rev() {
+                let _ = fs::remove_dir(dir);
+            }
+            if !self.dir.exists() {
+                break;
+            }
+            sleep(PAUSE);
+        }
+        if let Some(parent) = self.dir.parent() {
+            let _ = fs::remove_dir(parent); // refused while another run is in it
+        }
+    }
+
+    fn event(&self, name: &str) -> bool {
+        fs::read_to_string(self.dir.join("cgroup.events")).is_ok_and(|text| {
+            text.lines()
+                .any(|line| line.strip_prefix(name).is_some_and(|v| v == " 1"))
+        })
+    }
+}
+
+/// `root` and the directories below it, parents before their children.
+fn directories(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![root.to_owned()];
+    let mut next = 0;
+    while let Some(dir) = found.get(next) {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let below: Vec<_> = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect();
+        found.extend(below);
+        next += 1;
+    }
+    found
+}
+
+/// cgroup files take a value in one write, and are never created.
+fn write(path: &Path, value: &str) -> io::Result<()> {
+    fs::OpenOptions::new()
+        .write(true)
+        .open(path)?
+        .write_all(value.as_bytes())
+}
+
+/// Where cgroup `own` is in the file system, by the lines of `mountinfo`.
+fn directory_of(mountinfo: &[u8], own: &str) -> Option<PathBuf> {
+    mountinfo.split(|b| *b == b'\n').find_map(|line| {
+        let mut fields = line.split(|b| *b == b' ');
+        let root = unescape(fields.by_ref().nth(3)?);
+        let point = unescape(fields.next()?);
+        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+        if kind != b"cgroup2" {
+            return None;
+        }
+        // A mount may show a part of the hierarchy only.
+        let below = Path::new(own).strip_prefix(&root).ok()?;
+        Some(PathBuf::from(point).join(below))
+    })
+}
+
+/// Spaces and the like are written as `\040`.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        let code = (*first == b'\\')
+            .then(|| tail.get(..3))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        rest = match code {
+            Some(byte) => {
+                bytes.push(byte);
+                &tail[3..]
+            }
+            None => {
+                bytes.push(*first);
+                tail
+            }
+        };
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_where_it_is() {
+        let text = b"31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
+            41 31 0:38 / /sys/fs/cgroup/uni\\040fied rw shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            directory_of(text, "/a/b"),
+            Some(PathBuf::from("/sys/fs/cgroup/uni fied/a/b"))
+        );
+        assert_eq!(directory_of(b"", "/"), None);
+        assert_eq!(directory_of(b"1 2 3\n\\0 \\", "/"), None);
+    }
+
+    #[test]
+    fn a_partial_mount_counts_for_what_it_shows() {
+        let text = b"41 31 0:38 /slice/x /cg rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            directory_of(text, "/slice/x/y"),
+            Some(PathBuf::from("/cg/y"))
+        );
+        assert_eq!(directory_of(text, "/other"), None);
+    }
+}

@@ -1,0 +1,216 @@
+//! The kernel calls for which std and nix have no safe or sufficient form, and
+//! the clocks of a shim.
+
+#![allow(unsafe_code)]
+
+use std::{
+    io,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use nix::errno::Errno;
+
+use crate::domain::{
+    run::{Exit, Outcome, UnknownReason},
+    time::{Monotonic, Timestamp},
+};
+
+/// What waits to be reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// This child.
+    Pid(i32),
+    /// No child yet.
+    None,
+    /// There are no children at all.
+    NoChildren,
+}
+
+/// What the kernel tells of a reaped child.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reaped {
+    status: i32,
+    cpu_time: Duration,
+    max_rss_bytes: i64,
+}
+
+/// Monotonic time since this was made.
+#[derive(Debug)]
+pub(crate) struct Clock(Instant);
+
+// === impl Reaped ===
+
+impl Reaped {
+    /// The end of a main process.
+    pub(crate) fn exit(&self, oom_killed: bool) -> Exit {
+        let status = self.status;
+        let outcome = if libc::WIFEXITED(status) {
+            Outcome::Code(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
+        } else if libc::WIFSIGNALED(status) {
+            Outcome::Signal(libc::WTERMSIG(status))
+        } else {
+            // wait4 without WUNTRACED tells of nothing else.
+            Outcome::Unknown(UnknownReason::Lost)
+        };
+        Exit {
+            oom_killed: oom_killed && outcome == Outcome::Signal(libc::SIGKILL),
+            core_dumped: libc::WIFSIGNALED(status) && libc::WCOREDUMP(status),
+            outcome,
+            at: wall_clock(),
+            cpu_time: self.cpu_time,
+            max_rss_bytes: self.max_rss_bytes,
+        }
+    }
+}
+
+// === impl Clock ===
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn now(&self) -> Monotonic {
+        Monotonic(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// An end of which nothing is known but that it is over.
+pub(crate) fn lost_exit() -> Exit {
+    Exit {
+        outcome: Outcome::Unknown(UnknownReason::Lost),
+        core_dumped: false,
+        oom_killed: false,
+        at: wall_clock(),
+        cpu_time: Duration::ZERO,
+        max_rss_bytes: 0,
+    }
+}
+
+pub(crate) fn wall_clock() -> Timestamp {
+    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        Err(_) => 0,
+    };
+    Timestamp(nanos)
+}
+
+/// A child that ended, left as it is so that it can still be asked about.
+pub(crate) fn peek_ended() -> Ended {
+    loop {
+        // SAFETY: siginfo_t is plain data; all zeroes is a value of it.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: `info` is valid for writing for the time of the call.
+        let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+        if result == 0 {
+            // SAFETY: waitid filled it in, or left it zeroed: pid 0.
+            return match unsafe { info.si_pid() } {
+                0 => Ended::None,
+                pid => Ended::Pid(pid),
+            };
+        }
+        if Errno::last() != Errno::EINTR {
+            return Ended::NoChildren;
+        }
+    }
+}
+
+/// Reaps child `pid` if it has ended.
+pub(crate) fn reap(pid: i32) -> Option<Reaped> {
+    let mut status = 0;
+    // SAFETY: rusage is plain data; all zeroes is a value of it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both are valid for writing for the time of the call.
+        let result = unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) };
+        if result == pid && pid > 0 {
+            return Some(Reaped {
+                status,
+                cpu_time: duration(usage.ru_utime) + duration(usage.ru_stime),
+                max_rss_bytes: usage.ru_maxrss.saturating_mul(1024),
+            });
+        }
+        if result != -1 || Errno::last() != Errno::EINTR {
+            return None;
+        }
+    }
+}
+
+/// Sends a signal by number: nix knows no real-time signals.
+pub(crate) fn kill(pid: i32, number: i32) -> nix::Result<()> {
+    // SAFETY: passes numbers only.
+    Errno::result(unsafe { libc::kill(pid, number) }).map(drop)
+}
+
+pub(crate) fn set_nice(nice: i32) -> nix::Result<()> {
+    // SAFETY: passes numbers only.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+/// Every signal's default action, and none blocked.
+pub(crate) fn reset_signals() {
+    for number in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL runs no code of ours. SIGKILL, SIGSTOP and those the
+        // libc keeps for itself are refused, which is as well.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    // An empty set cannot be refused.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Ignores what a terminal or a broken pipe may send.
+pub(crate) fn ignore_terminal_signals() {
+    for number in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGPIPE,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ] {
+        // SAFETY: SIG_IGN runs no code of ours.
+        unsafe { libc::signal(number, libc::SIG_IGN) };
+    }
+}
+
+/// Marks every descriptor from 3 on close-on-exec.
+pub(crate) fn close_others_on_exec() -> nix::Result<()> {
+    // SAFETY: only sets a flag on descriptors; none is closed under an owner.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    // Before Linux 5.11: one by one.
+    let entries = std::fs::read_dir("/proc/self/fd")
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    for entry in entries.flatten() {
+        let number = entry.file_name().to_str().and_then(|n| n.parse().ok());
+        if let Some(fd @ 3..) = number {
+            // SAFETY: only sets a flag; a descriptor that is gone is refused.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// The text of an error without Rust's "(os error N)".
+pub(crate) fn describe(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(errno) => Errno::from_raw(errno).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let micros = u32::try_from(time.tv_usec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), micros * 1000)
+}

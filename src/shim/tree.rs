@@ -1,0 +1,185 @@
+//! Who descends from whom, read from `/proc`.
+//!
+//! What is read is old when it is read: callers repeat until nothing is left and
+//! take a proof of emptiness from `waitid` only. Deliberately absent: cgroups.
+
+use std::{collections::HashMap, fs, io};
+
+/// One process as `/proc/<pid>/stat` tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) pid: i32,
+    pub(crate) zombie: bool,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) session: i32,
+    /// In clock ticks since boot; with the pid, an identity.
+    pub(crate) start_ticks: u64,
+}
+
+/// The process with this pid, zombies included.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// All processes there are.
+pub(crate) fn all() -> Vec<Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(stat)
+        .collect()
+}
+
+/// Children of `pid`, zombies included.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    children_by_task(pid).unwrap_or_else(|_| {
+        let mut found = all();
+        found.retain(|process| process.parent == pid);
+        found.iter().map(|process| process.pid).collect()
+    })
+}
+
+/// Calls `visit` for each process below `root`, parents before their children.
+pub(crate) fn visit(root: i32, mut visit: impl FnMut(i32)) {
+    let mut waiting = children(root);
+    // A tree that is forking while it is read could keep this going; the next
+    // pass sees the rest.
+    let mut left = VISIT_MAX;
+    while let Some(pid) = waiting.pop() {
+        if left == 0 {
+            return;
+        }
+        left -= 1;
+        visit(pid);
+        waiting.extend(children(pid));
+    }
+}
+
+/// Live processes below `root`.
+pub(crate) fn living(root: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    visit(root, |pid| {
+        if stat(pid).is_some_and(|process| !process.zombie) {
+            found.push(pid);
+        }
+    });
+    found
+}
+
+/// Those of `table` that descend from `root`, not through (or being) a process
+/// for which `skip` holds.
+pub(crate) fn below(table: &[Stat], root: i32, skip: impl Fn(&Stat) -> bool) -> Vec<Stat> {
+    let mut children: HashMap<i32, Vec<&Stat>> = HashMap::new();
+    for process in table {
+        children.entry(process.parent).or_default().push(process);
+    }
+    let mut found = Vec::new();
+    let mut waiting = vec![root];
+    while let Some(pid) = waiting.pop() {
+        // Removed, so that a table read while pids were reused cannot loop.
+        for process in children.remove(&pid).unwrap_or_default() {
+            if !skip(process) {
+                found.push(*process);
+                waiting.push(process.pid);
+            }
+        }
+    }
+    found
+}
+
+const VISIT_MAX: usize = 100_000;
+
+fn children_by_task(pid: i32) -> io::Result<Vec<i32>> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Ok(Vec::new()); // it is gone
+    };
+    let mut found = Vec::new();
+    for task in tasks.flatten() {
+        match fs::read_to_string(task.path().join("children")) {
+            Ok(text) => found.extend(
+                text.split_ascii_whitespace()
+                    .filter_map(|n| n.parse::<i32>().ok()),
+            ),
+            // The thread is gone, or the kernel has no such file.
+            Err(_) if !task.path().exists() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The name in the second field may hold anything, parentheses and spaces too,
+/// so fields are counted from its last parenthesis.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (head, tail) = text.rsplit_once(')')?;
+    let pid = head.split_once(' ')?.0.parse().ok()?;
+    let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
+    Some(Stat {
+        pid,
+        zombie: matches!(*fields.first()?, "Z" | "X"),
+        parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        start_ticks: fields.get(19)?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_fields() {
+        let text = "42 (a) b (c)) Z 7 41 40 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9876 0 0";
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat {
+                pid: 42,
+                zombie: true,
+                parent: 7,
+                group: 41,
+                session: 40,
+                start_ticks: 9876
+            })
+        );
+        assert_eq!(parse_stat("42 (a"), None);
+        assert_eq!(parse_stat("42 (a) S 1"), None);
+    }
+
+    #[test]
+    fn below_leaves_out_what_is_skipped() {
+        let process = |pid, parent| Stat {
+            pid,
+            zombie: false,
+            parent,
+            group: pid,
+            session: pid,
+            start_ticks: 0,
+        };
+        let table = [
+            process(2, 1),
+            process(3, 2),
+            process(4, 1),
+            process(5, 4),
+            process(9, 8),
+        ];
+        let mut found: Vec<i32> = below(&table, 1, |p| p.pid == 2)
+            .iter()
+            .map(|p| p.pid)
+            .collect();
+        found.sort_unstable();
+        assert_eq!(found, [4, 5]);
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let pid = std::process::id().cast_signed();
+        let own = stat(pid).unwrap();
+        assert!(children(own.parent).contains(&pid));
+    }
+}

@@ -1,0 +1,330 @@
+//! What a decision does to the world: launches, signals, freezes, removal.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    api::{Ack, Refused},
+    driver::Driver,
+    mailbox::Reply,
+};
+use crate::{
+    domain::{
+        event::{Effect, Event},
+        id::ProcessName,
+        run::{Exit, Outcome, RunEvent, SignalScope, SpawnError},
+        spec::{self, Spec},
+        status::Cause,
+    },
+    runner::{Identity, Launch, Rlimit, Run, SignalError, Stdin},
+};
+
+/// Events of one run that its owner has not read yet; a run tells fewer.
+const RUN_EVENTS_MAX: usize = 16;
+
+/// The handle of a run and its events.
+pub(super) struct LiveRun {
+    handle: Option<Box<dyn Run>>,
+    events: mpsc::Receiver<RunEvent>,
+}
+
+/// A freeze or thaw that the runner has not confirmed yet.
+pub(super) struct PendingFreeze {
+    answer: oneshot::Receiver<Result<(), SignalError>>,
+    freeze: bool,
+    cause: Cause,
+    reply: Reply<Ack>,
+}
+
+// === impl LiveRun ===
+
+impl LiveRun {
+    /// The next event; never, without a run. A runner that vanishes without
+    /// `Empty` would leave the process in limbo for ever, so it counts as lost.
+    pub(super) async fn next(run: &mut Option<Self>) -> RunEvent {
+        match run {
+            None => std::future::pending().await,
+            Some(run) => run.events.recv().await.unwrap_or(RunEvent::Empty),
+        }
+    }
+
+    /// The next event, if it is there already.
+    pub(super) fn try_next(run: &mut Option<Self>) -> Option<RunEvent> {
+        run.as_mut()?.events.try_recv().ok()
+    }
+}
+
+// === impl PendingFreeze ===
+
+impl PendingFreeze {
+    /// The runner's answer; never, when nothing is pending.
+    pub(super) async fn next(pending: &mut Option<Self>) -> Result<(), SignalError> {
+        match pending {
+            None => std::future::pending().await,
+            Some(pending) => (&mut pending.answer)
+                .await
+                .unwrap_or(Err(SignalError::Gone)),
+        }
+    }
+}
+
+// === impl Driver ===
+
+impl Driver {
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Launch(run_id) => self.launch(run_id),
+                Effect::Stop(plan) => {
+                    if let Some(handle) = self.run.as_ref().and_then(|run| run.handle.as_ref()) {
+                        handle.stop(plan);
+                    }
+                }
+                Effect::Remove => self.remove(),
+            }
+        }
+    }
+
+    fn launch(&mut self, run_id: i64) {
+        self.follow();
+        // BOUND: RUN_EVENTS_MAX; the run protocol has fewer events.
+        let (sender, events) = mpsc::channel(RUN_EVENTS_MAX);
+        let config = &self.spec.config;
+        let kept = config
+            .stdio
+            .log_policy
+            .as_ref()
+            .map_or(0, |policy| policy.max_bytes);
+        let writers = self.shared.logs.open(
+            self.node.uid(),
+            &self.spec.name,
+            run_id,
+            config.stdio.merge_stderr,
+            usize::try_from(kept).unwrap_or(usize::MAX),
+        );
+        let handle = match writers {
+            Ok(writers) => {
+                let launch = self
+                    .shared
+                    .launch(&self.spec, self.node.uid(), run_id, writers);
+                Some(self.shared.runner.launch(launch, sender))
+            }
+            Err(error) => {
+                refuse_launch(&sender, &error, self.shared.clock.now().wall);
+                None
+            }
+        };
+        self.run = Some(LiveRun { handle, events });
+    }
+
+    /// Notes the runs that a restart of a dependency is measured against.
+    pub(super) fn follow(&mut self) {
+        let followed = self
+            .spec
+            .config
+            .dependencies
+            .iter()
+            .filter(|d| d.restart_with);
+        self.followed = followed
+            .filter_map(|d| {
+                let node = self.shared.registry.get(d.name.as_str())?;
+                Some((d.name.clone(), node.body().status.run_id))
+            })
+            .collect();
+    }
+
+    pub(super) fn signal(&mut self, number: i32, scope: SignalScope, reply: Reply<i64>) {
+        let name = self.spec.name.clone();
+        let run_id = self.life.status.run_id;
+        let Some(handle) = self.run.as_ref().and_then(|run| run.handle.as_ref()) else {
+            drop(reply.send(Err(Refused::Signal {
+                name,
+                number,
+                errno: ESRCH,
+            })));
+            return;
+        };
+        let answer = handle.signal(number, scope);
+        // The answer is a round trip away; the owner does not wait for it.
+        self.shared.tracker.spawn(async move {
+            let result = answer.await.unwrap_or(Err(SignalError::Gone));
+            let _ = reply.send(match result {
+                Ok(()) => Ok(run_id),
+                Err(error) => Err(refused(name, number, error)),
+            });
+        });
+    }
+
+    /// Freezes or thaws; the state changes when the runner has confirmed it.
+    pub(super) fn freeze(&mut self, freeze: bool, cause: Cause, reply: Reply<Ack>) {
+        let handle = self.run.as_ref().and_then(|run| run.handle.as_ref());
+        match handle {
+            _ if self.freeze.is_some() => {
+                drop(reply.send(Err(Refused::Overloaded(self.spec.name.clone()))));
+            }
+            None => drop(reply.send(Ok(self.ack(self.life.status.run_id)))),
+            Some(handle) => {
+                let answer = if freeze {
+                    handle.freeze()
+                } else {
+                    handle.thaw()
+                };
+                self.freeze = Some(PendingFreeze {
+                    answer,
+                    freeze,
+                    cause,
+                    reply,
+                });
+            }
+        }
+    }
+
+    pub(super) fn frozen(&mut self, result: Result<(), SignalError>) {
+        let Some(PendingFreeze {
+            freeze,
+            cause,
+            reply,
+            ..
+        }) = self.freeze.take()
+        else {
+            return;
+        };
+        let answer = match result {
+            Ok(()) => {
+                self.apply(if freeze {
+                    Event::Paused(cause)
+                } else {
+                    Event::Resumed(cause)
+                });
+                Ok(self.ack(self.life.status.run_id))
+            }
+            Err(error) => {
+                let number = if freeze { SIGSTOP } else { SIGCONT };
+                Err(refused(self.spec.name.clone(), number, error))
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    /// Publishes the deletion; the task then ends.
+    fn remove(&mut self) {
+        self.removed = true;
+        if let Some(node) = self.shared.remove(&self.slot, self.state()) {
+            self.node = node;
+        }
+        self.shared.logs.remove(self.node.uid());
+        self.shared.dependents.notify(&self.spec.name);
+    }
+}
+
+/// Linux numbers that are the same on every architecture we run on.
+const ESRCH: i32 = 3;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
+
+fn refused(name: ProcessName, number: i32, error: SignalError) -> Refused {
+    match error {
+        SignalError::Gone => Refused::Signal {
+            name,
+            number,
+            errno: ESRCH,
+        },
+        SignalError::Refused(errno) => Refused::Signal {
+            name,
+            number,
+            errno,
+        },
+        SignalError::NoCgroup => Refused::NoCgroup(name),
+        SignalError::Busy => Refused::Overloaded(name),
+    }
+}
+
+/// Without pipes for its output there is no run, and the process says why.
+fn refuse_launch(
+    events: &mpsc::Sender<RunEvent>,
+    error: &std::io::Error,
+    at: crate::domain::time::Timestamp,
+) {
+    let exit = Exit {
+        outcome: Outcome::SpawnError(SpawnError {
+            errno: error.raw_os_error().unwrap_or(0),
+            message: format!("pipes for the output: {error}").into(),
+        }),
+        core_dumped: false,
+        oom_killed: false,
+        at,
+        cpu_time: std::time::Duration::ZERO,
+        max_rss_bytes: 0,
+    };
+    let _ = events.try_send(RunEvent::Exited(exit));
+    let _ = events.try_send(RunEvent::Empty);
+}
+
+/// What the runner is told of a spec.
+pub(super) fn launch_of(
+    spec: &Spec,
+    uid: crate::domain::id::Uid,
+    run_id: i64,
+    base_env: &[(OsString, OsString)],
+    writers: crate::logs::Writers,
+) -> Launch {
+    let config = &spec.config;
+    let mut env: Vec<(OsString, OsString)> = if config.clear_env {
+        Vec::new()
+    } else {
+        base_env.to_vec()
+    };
+    env.retain(|(key, _)| key != "PROCESSION_NAME" && key != "PROCESSION_RUN_ID");
+    env.push(("PROCESSION_NAME".into(), spec.name.as_str().into()));
+    env.push(("PROCESSION_RUN_ID".into(), run_id.to_string().into()));
+    let mut rlimits: Vec<Rlimit> = config.rlimits.iter().map(rlimit).collect();
+    if let Ok(most @ 1..) = u64::try_from(config.open_files_max) {
+        rlimits.push(Rlimit {
+            resource: "nofile".into(),
+            soft: most,
+            hard: most,
+        });
+    }
+    Launch {
+        uid,
+        run_id,
+        name: spec.name.clone(),
+        argv: config.command.iter().map(OsString::from).collect(),
+        env,
+        env_files: config.env_files.iter().map(PathBuf::from).collect(),
+        env_overrides: config
+            .env
+            .iter()
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect(),
+        working_directory: config.working_directory.as_ref().map(PathBuf::from),
+        identity: config.run_as.as_ref().map(|id| Identity {
+            user: Some(id.user.clone()),
+            group: (!id.group.is_empty()).then(|| id.group.clone()),
+            supplementary_groups: id.supplementary_groups.clone(),
+        }),
+        umask: config.umask,
+        nice: (config.nice != 0).then_some(config.nice),
+        oom_score_adj: config.oom_score_adj,
+        rlimits,
+        stdin: config
+            .stdio
+            .stdin_file
+            .as_ref()
+            .map_or(Stdin::Null, |f| Stdin::File(f.into())),
+        stdout: writers.stdout,
+        stderr: writers.stderr,
+        stop: config.stop.plan(),
+    }
+}
+
+fn rlimit(limit: &spec::Rlimit) -> Rlimit {
+    // -1 is "unlimited", which the kernel writes as the largest number.
+    let kernel = |value: i64| u64::try_from(value).unwrap_or(u64::MAX);
+    Rlimit {
+        resource: limit.name.clone(),
+        soft: kernel(limit.soft),
+        hard: kernel(limit.hard.unwrap_or(limit.soft)),
+    }
+}
