@@ -161,7 +161,7 @@ async fn i13_a_long_snapshot_that_matches_nothing_is_not_silent() {
     client.message().await;
     let slow = async {
         loop {
-            advance(Duration::from_secs(5)).await;
+            advance(Duration::from_secs(10)).await;
             tokio::task::yield_now().await;
         }
     };

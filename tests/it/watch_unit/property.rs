@@ -94,8 +94,7 @@ async fn run(actions: Vec<Action>, mode: Mode, ring: usize, filter: Filter) {
 
 /// What a client library does: goes on with the view it has, if it has one.
 fn resume(world: &World, client: Client, asked: &Options) -> Client {
-    let synced = client.at.is_some_and(|at| at > 0);
-    if !synced {
+    if !client.has_view() {
         return world.open(asked.clone());
     }
     let resume = Some(client.token());

@@ -260,6 +260,11 @@ impl Client {
         events.into_iter().map(told).collect()
     }
 
+    /// Whether there is a whole view to go on with.
+    pub(crate) fn has_view(&self) -> bool {
+        self.at.is_some() && self.shadow.is_none()
+    }
+
     /// A token to go on with later.
     pub(crate) fn token(&self) -> Token {
         Token {
