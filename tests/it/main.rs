@@ -4,4 +4,6 @@ mod cli_offline;
 mod config_file;
 mod logs;
 mod registry_stress;
+mod server;
 mod shim;
+mod watch_unit;
