@@ -14,6 +14,7 @@ use crate::{
     domain::{
         id::{ProcessName, Revision},
         spec::StopPolicy,
+        status::Cause,
         wait::Condition,
     },
     grpc::{
@@ -81,6 +82,34 @@ impl ProcessManagerService {
         })
     }
 
+    /// Applies what a configuration file asks for, on behalf of `cause`; nothing is
+    /// pruned.
+    ///
+    /// # Errors
+    /// The answer a client would get: to the whole set, or to the first process
+    /// that failed, in which case others may have been applied.
+    pub async fn apply_config(
+        &self,
+        processes: Vec<proto::Process>,
+        groups: Vec<proto::ProcessGroup>,
+        cause: Cause,
+    ) -> Result<(), Status> {
+        let batch = batch(proto::BatchApplyProcessesRequest {
+            processes,
+            groups,
+            ..Default::default()
+        })?;
+        let items = self
+            .supervisor()
+            .apply_batch(batch.drafts, Vec::new(), batch.rollout, cause, false)
+            .await
+            .map_err(|refused| self.refused(&refused))?;
+        items
+            .into_iter()
+            .try_for_each(|item| item.result.map(drop))
+            .map_err(|refused| self.refused(&refused))
+    }
+
     pub(super) async fn batch_control(
         &self,
         request: Request<proto::BatchControlProcessesRequest>,
@@ -104,7 +133,9 @@ impl ProcessManagerService {
         let ordered = !message.unordered;
         let work = async move {
             let supervisor = service.supervisor();
-            let items = supervisor.control_many(names, control, ordered, cause).await;
+            let items = supervisor
+                .control_many(names, control, ordered, cause)
+                .await;
             let Items(mut items) = service.items(items, |_, ack| Done::from(ack));
             items.extend(missing.into_iter().map(|name| {
                 let status = status::not_found([name.as_str()]);
@@ -149,11 +180,7 @@ impl ProcessManagerService {
         (names, missing.cloned().collect())
     }
 
-    fn items<T>(
-        &self,
-        items: Vec<BatchItem<T>>,
-        done: impl Fn(ProcessName, T) -> Done,
-    ) -> Items {
+    fn items<T>(&self, items: Vec<BatchItem<T>>, done: impl Fn(ProcessName, T) -> Done) -> Items {
         let item = |BatchItem { name, result }: BatchItem<T>| {
             let result = match result {
                 Ok(value) => Ok(done(name.clone(), value)),
@@ -191,7 +218,10 @@ impl ProcessManagerService {
     ) -> Option<proto::ResponseHeader> {
         let done = items.iter().filter_map(|(_, result)| result.as_ref().ok());
         let last = done.map(|done| done.position.revision).max();
-        self.header(last.filter(|r| *r > Revision::ZERO).unwrap_or_else(|| self.head()))
+        self.header(
+            last.filter(|r| *r > Revision::ZERO)
+                .unwrap_or_else(|| self.head()),
+        )
     }
 }
 
@@ -208,7 +238,10 @@ fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Status> {
     let mut faults = Faults::default();
     let count = message.processes.len();
     if count > BATCH_PROCESSES_MAX {
-        faults.add("processes", format!("{count}; at most {BATCH_PROCESSES_MAX}"));
+        faults.add(
+            "processes",
+            format!("{count}; at most {BATCH_PROCESSES_MAX}"),
+        );
     }
     faults.absent(!message.groups.is_empty(), "group_budgets", "groups");
     faults.absent(message.rolling.is_some(), "rolling", "rolling");
@@ -219,7 +252,10 @@ fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Status> {
     for (i, process) in message.processes.into_iter().enumerate() {
         let mut item = Faults::below(format!("processes[{i}]."));
         if !process.etag.is_empty() {
-            item.add("etag", "is not checked in a batch; leave it out or use ApplyProcess");
+            item.add(
+                "etag",
+                "is not checked in a batch; leave it out or use ApplyProcess",
+            );
         }
         if let Some(draft) = process::draft_into(process, &mut item) {
             if !seen.insert(draft.name.clone()) {
