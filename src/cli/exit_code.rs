@@ -9,7 +9,7 @@ pub enum ExitCode {
     Ok,
     /// The request was understood and failed, or `diff` found differences.
     Failed,
-    /// The command line cannot be understood.
+    /// The command line, or the file it names, cannot be understood.
     Usage,
     /// `ps` with a name or selector: something it lists is not running.
     NotRunning,

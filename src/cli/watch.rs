@@ -79,10 +79,10 @@ impl Watch {
     async fn stream(&mut self, session: &mut Session<'_>) -> Result<End, CliError> {
         let mut request = self.request.clone();
         request.resume_token = self.view.token();
-        let mut stream = match session.client.watch_processes(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) if self.view.is_new() => return Err(status.into()),
-            Err(status) => return Ok(End::Broken(status)),
+        let mut stream = match follow::open(session.client.watch_processes(request)).await {
+            Ok(stream) => stream,
+            Err(End::Broken(status)) if self.view.is_new() => return Err(status.into()),
+            Err(end) => return Ok(end),
         };
         let mut patience = follow::FIRST_MESSAGE_WAIT;
         let mut redraw = tokio::time::interval(REDRAW_INTERVAL);
@@ -212,11 +212,11 @@ pub(crate) fn news_line(news: &News, session: &Session<'_>) -> String {
     match news {
         News::Found(new) => change::line(change::Change::Found, None, new, palette),
         News::Event { event, old, new } => {
-            change::line(change::Change::Event(event), old.as_ref(), new, palette)
+            change::line(change::Change::Event(event), old.as_deref(), new, palette)
         }
         News::Resynced { old, new, gone } => change::line(
             change::Change::Resynced { gone: *gone },
-            old.as_ref(),
+            old.as_deref(),
             new,
             palette,
         ),
@@ -226,6 +226,3 @@ pub(crate) fn news_line(news: &News, session: &Session<'_>) -> String {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
