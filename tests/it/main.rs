@@ -5,3 +5,4 @@ mod config_file;
 mod logs;
 mod registry_stress;
 mod shim;
+mod tidy;
