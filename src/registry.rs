@@ -122,6 +122,14 @@ impl<B: Body> Registry<B> {
         self.shared.core.load(slot)
     }
 
+    /// Looks at the newest state of `slot`, published, without counting a
+    /// reference: the cheapest read without a handle of one's own. `look` is
+    /// short; while it runs, the state it sees is kept by a slot of its thread, of
+    /// which there are few.
+    pub fn peek<R>(&self, slot: &Arc<Slot<B>>, look: impl FnOnce(&Node<B>) -> R) -> R {
+        self.shared.core.peek(slot, look)
+    }
+
     /// A handle for one thread that reads `slot` often.
     #[must_use]
     pub fn cached(&self, slot: Arc<Slot<B>>) -> Cached<B> {

@@ -18,6 +18,8 @@ mod driver;
 mod effects;
 mod mailbox;
 mod root;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 pub use api::{

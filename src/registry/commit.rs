@@ -168,6 +168,14 @@ impl<B: Body> Core<B> {
         node
     }
 
+    /// Looks at the newest state of `slot`, published.
+    pub(super) fn peek<R>(&self, slot: &Arc<Slot<B>>, look: impl FnOnce(&Node<B>) -> R) -> R {
+        slot.newest().peek(|node| {
+            self.publish(slot, node, false);
+            look(node)
+        })
+    }
+
     /// Makes sure `node` and everything before it in `slot` is published. `own`:
     /// the caller wrote it.
     pub(super) fn publish(&self, slot: &Arc<Slot<B>>, node: &Arc<Node<B>>, own: bool) {

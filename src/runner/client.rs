@@ -218,9 +218,9 @@ impl Client {
                 self.event(RunEvent::Empty);
             }
             Notice::ShimEnded => {
-                // It says no more, and what it said is bounded by the socket. A
-                // child that never got to exec may still hold that open.
-                self.read(usize::MAX);
+                // A child that never got to exec may still hold the socket open,
+                // so its end is no sign.
+                self.read_rest();
                 if self.phase == Phase::Connected {
                     self.phase = Phase::Broken;
                 }
@@ -268,7 +268,7 @@ impl Client {
                     self.write();
                 }
                 if ready.is_readable() || ready.is_read_closed() {
-                    self.read(EVENTS_WAITING_MAX);
+                    self.read();
                 }
             }
             None => self.broken(),
@@ -294,28 +294,50 @@ impl Client {
         }
     }
 
-    /// Reads until there is nothing, or `events_max` events wait.
-    fn read(&mut self, events_max: usize) {
+    /// Reads until there is nothing, or enough events wait.
+    fn read(&mut self) {
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         while let Some(ctl) = &self.ctl
-            && self.waiting.len() < events_max
+            && self.waiting.len() < EVENTS_WAITING_MAX
         {
             let received = ctl.try_io(Interest::READABLE, |fd| {
                 ctl::receive(fd.as_fd(), &mut buffer).map_err(std::io::Error::from)
             });
-            match received {
-                Ok(Received::Packet(size, _)) => match Message::decode(&buffer[..size]) {
-                    Ok((_, message)) => self.hear(message),
-                    Err(error) => {
-                        tracing::warn!(name = %self.name, "a message of its shim {error}");
-                    }
-                },
-                Ok(Received::Closed) => self.broken(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
-                Err(_) => self.broken(),
+            if !self.received(received, &buffer) {
+                return;
             }
         }
+    }
+
+    /// Reads all that a shim said before it ended; the socket bounds it. The
+    /// socket is asked itself: tokio may not have heard of it yet.
+    fn read_rest(&mut self) {
+        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+        while let Some(ctl) = &self.ctl {
+            let received = ctl::receive(ctl.get_ref().as_fd(), &mut buffer);
+            if !self.received(received.map_err(std::io::Error::from), &buffer) {
+                return;
+            }
+        }
+    }
+
+    /// `false` if there is nothing to read for now.
+    fn received(&mut self, received: std::io::Result<Received>, buffer: &[u8]) -> bool {
+        match received {
+            Ok(Received::Packet(size, _)) => match Message::decode(&buffer[..size]) {
+                Ok((_, message)) => self.hear(message),
+                Err(error) => {
+                    tracing::warn!(name = %self.name, "a message of its shim {error}");
+                }
+            },
+            Ok(Received::Closed) => self.broken(),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // A packet too large to be one of ours was dropped.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
+            Err(_) => self.broken(),
+        }
+        true
     }
 
     fn hear(&mut self, message: Message) {

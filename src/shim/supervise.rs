@@ -303,7 +303,10 @@ impl Shim {
             Progress::Pending => {}
             Progress::Executed => {
                 self.main = Main::Running(pid);
-                self.tell(&Message::Started);
+                // Nobody hears of a start after it was told of the kill.
+                if !self.stopping.killing() {
+                    self.tell(&Message::Started);
+                }
             }
             Progress::Died => self.main = Main::Running(pid), // ends by a signal
             Progress::Failed { step, index, errno } => {

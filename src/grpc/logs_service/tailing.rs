@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use self::sources::{Matching, Source};
 use super::{
     super::proto,
     ERROR_DOMAIN,
@@ -30,8 +31,6 @@ use crate::{
     domain::id::{ProcessName, Uid},
     logs::{Reader, Slot},
 };
-
-use self::sources::{Matching, Source};
 
 /// Bytes read from one process before the next has its turn.
 const TURN_BYTES_MAX: usize = 64 * 1024;
@@ -45,7 +44,7 @@ const RESOLVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// After a shutdown, clients wait about this long.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) struct Session<R> {
+pub(super) struct Tailing<R> {
     pub(super) query: Query,
     pub(super) reader: Reader,
     pub(super) sources: HashMap<Slot, Source>,
@@ -69,9 +68,9 @@ enum Phase {
     Ended(Option<Status>),
 }
 
-// === impl Session ===
+// === impl Tailing ===
 
-impl<R> Session<R>
+impl<R> Tailing<R>
 where
     R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status>,
 {
@@ -86,7 +85,7 @@ where
         let now = Instant::now();
         changed.mark_unchanged();
         let found = resolve(&query.selector)?;
-        let mut session = Self {
+        let mut tailing = Self {
             created: reader.created(),
             reader,
             sources: HashMap::new(),
@@ -104,9 +103,9 @@ where
             query,
         };
         for (name, uid) in found {
-            session.attach(&name, uid);
+            tailing.attach(&name, uid);
         }
-        Ok(session)
+        Ok(tailing)
     }
 
     /// The next message; `None` after the end.
