@@ -74,7 +74,11 @@ fn tests_wait_for_conditions(tree: &Tree) -> Vec<String> {
 fn unsafe_is_for_the_kernel(tree: &Tree) -> Vec<String> {
     let word = Regex::new(r"\bunsafe\b").expect("a pattern");
     tree.rust(&["src"])
-        .filter(|file| !UNSAFE_LAYERS.iter().any(|layer| file.path.starts_with(layer)))
+        .filter(|file| {
+            !UNSAFE_LAYERS
+                .iter()
+                .any(|layer| file.path.starts_with(layer))
+        })
         .filter(|file| !exempt(UNSAFE, &file.path))
         .flat_map(|file| lines(&file.path, &file.code(), &word, "unsafe"))
         .collect()
@@ -96,7 +100,11 @@ fn sizes() {
     let tested = format!("x\n#[cfg(test)]\nmod tests {{\n{long}}}");
     complains(
         files_are_short,
-        &[("src/a.rs", &long), ("src/b.rs", &tested), ("src/c/tests.rs", &long)],
+        &[
+            ("src/a.rs", &long),
+            ("src/b.rs", &tested),
+            ("src/c/tests.rs", &long),
+        ],
         &["src/a.rs: 601"],
     );
     holds(files_are_short);
@@ -104,7 +112,11 @@ fn sizes() {
 
 #[test]
 fn module_files() {
-    complains(no_mod_rs, &[("src/a/mod.rs", ""), ("src/mod.rs.rs", "")], &["src/a"]);
+    complains(
+        no_mod_rs,
+        &[("src/a/mod.rs", ""), ("src/mod.rs.rs", "")],
+        &["src/a"],
+    );
     holds(no_mod_rs);
 }
 
@@ -112,7 +124,11 @@ fn module_files() {
 fn headers() {
     complains(
         modules_have_headers,
-        &[("src/a.rs", "use x;"), ("src/b.rs", "//! B.\n"), ("src/a/tests.rs", "x")],
+        &[
+            ("src/a.rs", "use x;"),
+            ("src/b.rs", "//! B.\n"),
+            ("src/a/tests.rs", "x"),
+        ],
         &["src/a.rs"],
     );
     holds(modules_have_headers);
@@ -122,7 +138,10 @@ fn headers() {
 fn unfinished() {
     complains(
         nothing_is_left_to_do,
-        &[("src/a.rs", "// TODO: x\nlet path = \"XXXXXX\";\ntodo!()\n//! (being built)")],
+        &[(
+            "src/a.rs",
+            "// TODO: x\nlet path = \"XXXXXX\";\ntodo!()\n//! (being built)",
+        )],
         &["a.rs:1", "a.rs:3", "a.rs:4"],
     );
     holds(nothing_is_left_to_do);
@@ -140,7 +159,10 @@ fn sleeps() {
     let inline = "thread::sleep(d);\n#[cfg(test)]\nmod tests {\nstd::thread::sleep(d);\n}";
     complains(
         tests_wait_for_conditions,
-        &[("src/a.rs", inline), ("tests/it/b.rs", "tokio::time::sleep(d).await")],
+        &[
+            ("src/a.rs", inline),
+            ("tests/it/b.rs", "tokio::time::sleep(d).await"),
+        ],
         &["src/a.rs", "tests/it/b.rs:1"],
     );
     holds(tests_wait_for_conditions);

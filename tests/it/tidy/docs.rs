@@ -130,7 +130,10 @@ fn map_names() {
     complains(
         the_map_names_what_exists,
         &[
-            (MAP, "`src/a.rs` `a.rs` `src/b/` `A::run`\n```\n`Lost`\n```\n`A::gone` `Gone` `make it`"),
+            (
+                MAP,
+                "`src/a.rs` `a.rs` `src/b/` `A::run`\n```\n`Lost`\n```\n`A::gone` `Gone` `make it`",
+            ),
             ("src/a.rs", "struct A; fn run() {} // Gone"),
         ],
         &["src/b/", "A::gone", "`Gone`"],
@@ -156,7 +159,11 @@ fn changelog() {
 
 #[test]
 fn decisions() {
-    let sample = [(MAP, "docs/adr/001-a.md"), ("docs/adr/001-a.md", ""), ("docs/adr/002-b.md", "")];
+    let sample = [
+        (MAP, "docs/adr/001-a.md"),
+        ("docs/adr/001-a.md", ""),
+        ("docs/adr/002-b.md", ""),
+    ];
     complains(decisions_are_indexed, &sample, &["002-b"]);
     holds(decisions_are_indexed);
 }

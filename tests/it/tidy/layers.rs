@@ -90,11 +90,11 @@ const LAYERS: &[Layer] = &[
         ours: &["domain", "registry", "watch", "logs", "supervisor"],
         crates: None,
     },
-    // Produces `proto::Process`, so that a file and a call are validated by the
+    // Checks names as the daemon does; produces `proto::Process`, so that a file and a call are validated by the
     // same code (ADR 007).
     Layer {
         module: "config",
-        ours: &["grpc::proto"],
+        ours: &["domain::id", "grpc::proto"],
         crates: None,
     },
     Layer {
@@ -121,7 +121,7 @@ const LAYERS: &[Layer] = &[
     // A client like any other, but for the verbs that become the daemon.
     Layer {
         module: "cli",
-        ours: &["grpc::proto", "config", "daemon", "telemetry"],
+        ours: &["domain::id", "grpc::proto", "config", "daemon", "telemetry"],
         crates: None,
     },
 ];
@@ -161,9 +161,7 @@ fn module(path: &str) -> &str {
 
 /// Names of the dependencies, as code spells them.
 fn dependencies(tree: &Tree) -> Vec<String> {
-    let manifest = tree
-        .get("Cargo.toml")
-        .map_or("", |file| file.text.as_str());
+    let manifest = tree.get("Cargo.toml").map_or("", |file| file.text.as_str());
     let table = manifest.split("[dependencies]").nth(1).unwrap_or_default();
     let table = table.split("\n[").next().unwrap_or_default();
     table
@@ -186,9 +184,8 @@ fn imports_go_downwards(tree: &Tree) -> Vec<String> {
         };
         let code = file.code();
         for path in crate_paths(&code) {
-            let below = |allowed: &&str| {
-                path == **allowed || path.starts_with(&format!("{allowed}::"))
-            };
+            let below =
+                |allowed: &&str| path == **allowed || path.starts_with(&format!("{allowed}::"));
             if !below(&top) && !layer.ours.iter().any(below) {
                 let allowed = layer.ours;
                 complaints.push(format!(
@@ -197,10 +194,11 @@ fn imports_go_downwards(tree: &Tree) -> Vec<String> {
                 ));
             }
         }
-        if supers(&code) > file.path.matches('/').count() - 1
-            && !file.production().is_empty()
-        {
-            complaints.push(format!("{}: super:: reaches the root; name crate::", file.path));
+        if supers(&code) > file.path.matches('/').count() - 1 && !file.production().is_empty() {
+            complaints.push(format!(
+                "{}: super:: reaches the root; name crate::",
+                file.path
+            ));
         }
     }
     complaints
