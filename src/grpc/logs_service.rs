@@ -38,7 +38,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use self::{query::Query, tailing::Tailing};
 use super::proto;
 use crate::{
-    domain::id::{ProcessName, Uid},
+    domain::id::{ProcessName, Revision, Uid},
     logs::Logs,
 };
 
@@ -57,7 +57,7 @@ const ERROR_DOMAIN: &str = "procession.v1";
 pub fn tail<R>(
     logs: &Logs,
     resolve: R,
-    changed: watch::Receiver<i64>,
+    changed: watch::Receiver<Revision>,
     request: proto::TailLogsRequest,
     shutdown: CancellationToken,
 ) -> Result<

@@ -28,7 +28,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    domain::id::{ProcessName, Uid},
+    domain::id::{ProcessName, Revision, Uid},
     logs::{Reader, Slot},
 };
 
@@ -53,7 +53,7 @@ pub(super) struct Tailing<R> {
     locating: Vec<Locating>,
     phase: Phase,
     resolve: R,
-    changed: Option<watch::Receiver<i64>>,
+    changed: Option<watch::Receiver<Revision>>,
     created: watch::Receiver<u64>,
     resolve_at: Option<Instant>,
     resolved: Instant,
@@ -79,7 +79,7 @@ where
         reader: Reader,
         query: Query,
         resolve: R,
-        mut changed: watch::Receiver<i64>,
+        mut changed: watch::Receiver<Revision>,
         shutdown: CancellationToken,
     ) -> Result<Self, Status> {
         let now = Instant::now();
