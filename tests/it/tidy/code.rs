@@ -13,7 +13,21 @@ const UNSAFE: &[Exemption] = &[];
 const UNSAFE_LAYERS: &[&str] = &["src/shim/", "src/shim.rs", "src/runner/", "src/runner.rs"];
 
 /// Tests that sleep.
-const SLEEPS: &[Exemption] = &[];
+const SLEEPS: &[Exemption] = &[
+    ("src/runner/fake/tests.rs", "on a paused clock"),
+    (
+        "tests/it/registry_stress/run.rs",
+        "between two looks, with a deadline",
+    ),
+    (
+        "tests/it/shim/stops.rs",
+        "nothing can be waited for: a frozen run must do nothing",
+    ),
+    (
+        "tests/it/shim/survival.rs",
+        "between two looks, with a deadline",
+    ),
+];
 
 /// Each line of `text` that matches, as `path:line: what`.
 fn lines(path: &str, text: &str, pattern: &Regex, what: &str) -> Vec<String> {

@@ -73,6 +73,42 @@ fn the_map_names_what_exists(tree: &Tree) -> Vec<String> {
     complaints
 }
 
+/// Relative links of documents, and documents that sources point to.
+fn links_lead_somewhere(tree: &Tree) -> Vec<String> {
+    let link = Regex::new(r"\]\(([^)#:]+)(?:#[^)]*)?\)").expect("a pattern");
+    let mention = Regex::new(r"\bdocs/[\w/-]+\.md\b").expect("a pattern");
+    let mut complaints = Vec::new();
+    for file in &tree.files {
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let targets: Vec<String> = if file.path.ends_with(".md") {
+            let links = link.captures_iter(&file.text);
+            links.map(|found| resolved(folder, &found[1])).collect()
+        } else if file.path.ends_with(".rs") {
+            let mentions = mention.find_iter(&file.text);
+            mentions.map(|found| found.as_str().to_owned()).collect()
+        } else {
+            continue;
+        };
+        for target in targets.iter().filter(|target| !exists(tree, target)) {
+            complaints.push(format!("{}: there is no {target}", file.path));
+        }
+    }
+    complaints
+}
+
+/// `link` of a document in `folder`, from the root.
+fn resolved(folder: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in link.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts.join("/")
+}
+
 fn the_map_is_short(tree: &Tree) -> Vec<String> {
     let count = text(tree, MAP).lines().count();
     let wrong = count == 0 || count > MAP_LINES_MAX;
@@ -139,6 +175,23 @@ fn map_names() {
         &["src/b/", "A::gone", "`Gone`"],
     );
     holds(the_map_names_what_exists);
+}
+
+#[test]
+fn links() {
+    complains(
+        links_lead_somewhere,
+        &[
+            (
+                "README.md",
+                "[a](docs/a.md) [b](docs/b.md#x) [c](https://c.org/d.md)",
+            ),
+            ("docs/a.md", "[up](../README.md) [gone](../GONE.md)"),
+            ("src/a.rs", "//! See `docs/c.md`."),
+        ],
+        &["no docs/b.md", "no GONE.md", "no docs/c.md"],
+    );
+    holds(links_lead_somewhere);
 }
 
 #[test]
