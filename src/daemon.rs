@@ -26,26 +26,24 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use self::state_dir::StateDirError;
 use self::state_dir::StateDir;
+pub use self::state_dir::StateDirError;
 use crate::{
     config::Config,
-    domain::{
-        id::{Revision, Uid},
-        status::Cause,
-    },
+    domain::id::{Revision, Uid},
     grpc::{
+        proto::process_manager_server::ProcessManagerServer,
         server::{
-            ApiThread, ConnectionLimits, Running, Server, ServerConfig, ServerError, TcpConfig,
-            UnixConfig,
+            ApiThread, ConnectionLimits, REQUEST_BYTES_MAX, Running, Server, ServerConfig,
+            ServerError, TcpConfig, UnixConfig,
         },
-        service::{ProcessManagerService, Setup as ServiceSetup},
+        service::{ProcessManagerService, Setup as ServiceSetup, Shared},
         watch_service::Streams,
     },
     logs::{Limits as LogLimits, Logs},
     registry::{Limits, Registry},
     runner::{RunnerError, ShimRunner},
-    supervisor::{Clock, Setup, Supervisor},
+    supervisor::{Clock, Setup, Supervisor, wall_now},
     watch::Lineage,
 };
 
@@ -69,7 +67,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     supervisor: Supervisor,
-    service: ProcessManagerService,
+    service: Arc<Shared>,
     server: Running,
     shutdown_asked: CancellationToken,
     supervision: Supervision,
@@ -129,23 +127,31 @@ impl Daemon {
             base_env: std::env::vars_os().collect(),
             new_uid: || Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
         });
-        let epoch: Arc<str> = new_uuid().into();
         let shutdown_asked = CancellationToken::new();
         let shutdown = shutdown_asked.clone();
-        let service = ProcessManagerService::new(ServiceSetup {
+        let service = Shared::new(ServiceSetup {
             supervisor: supervisor.clone(),
-            lineage: Arc::new(Lineage { epoch: epoch.as_ref().into(), ancestors: Vec::new() }),
+            lineage: Arc::new(Lineage {
+                epoch: new_uuid().into(),
+                ancestors: Vec::new(),
+            }),
             streams: Arc::new(Streams::default()),
-            epoch,
             instance_id: state_dir.instance_id.as_str().into(),
-            clock,
+            now: wall_now,
             started: clock.now().wall,
             capabilities: Vec::new(),
             limits: Vec::new(),
             shutdown: Arc::new(move || shutdown.cancel()),
         });
-        let served = service.clone();
-        let routes = move |thread: ApiThread| Routes::new(served.on(thread).into_server());
+        let shared = Arc::clone(&service);
+        let routes = move |thread: ApiThread| {
+            let service = ProcessManagerService::new(&shared, &thread);
+            Routes::new(
+                ProcessManagerServer::new(service)
+                    .max_decoding_message_size(REQUEST_BYTES_MAX)
+                    .max_encoding_message_size(REQUEST_BYTES_MAX),
+            )
+        };
         let server = bound.serve(&registry, routes)?;
         Ok(Self {
             supervisor,
@@ -180,7 +186,9 @@ impl Daemon {
     /// # Errors
     /// The status that a client would get.
     pub async fn apply(&self, config: Config) -> Result<(), tonic::Status> {
-        self.service.apply_config(config, Cause::CONFIG).await
+        self.service
+            .apply_config(config.processes, config.groups)
+            .await
     }
 
     /// Health answers NOT_SERVING from now on.
@@ -191,7 +199,11 @@ impl Daemon {
     /// Ends serving and the threads. Processes must have been stopped before:
     /// runs that still live are stopped by their shims.
     pub async fn end(self) {
-        let Self { server, supervision, .. } = self;
+        let Self {
+            server,
+            supervision,
+            ..
+        } = self;
         if !server.shutdown().await {
             tracing::warn!("some connections were cut");
         }
@@ -203,14 +215,20 @@ impl Daemon {
 
 impl Supervision {
     fn start() -> Result<Self, DaemonError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let handle = runtime.handle().clone();
         let end = CancellationToken::new();
         let ended = end.clone();
         let thread = thread::Builder::new()
             .name("supervision".into())
             .spawn(move || runtime.block_on(ended.cancelled()))?;
-        Ok(Self { runtime: handle, end, thread: Some(thread) })
+        Ok(Self {
+            runtime: handle,
+            end,
+            thread: Some(thread),
+        })
     }
 }
 

@@ -203,7 +203,11 @@ impl<B: Body> Registry<B> {
         let Some(node) = self.get(name) else {
             return Vec::new();
         };
-        self.shared.core.log.lock().history(node.revision().get(), max)
+        self.shared
+            .core
+            .log
+            .lock()
+            .history(node.revision().get(), max)
     }
 
     /// Oldest revision a reader can resume from. It only rises.

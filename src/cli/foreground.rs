@@ -48,10 +48,18 @@ pub(super) fn options(
     let group = listen.socket_group.as_deref().map(group_id).transpose()?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Ok(Options {
-        socket: UnixConfig { path: paths::socket(global.socket.clone(), here), group },
+        socket: UnixConfig {
+            path: paths::socket(global.socket.clone(), here),
+            group,
+        },
         tcp: tcp(listen)?,
-        state_dir: listen.state_dir.clone().unwrap_or_else(|| paths::default_state_dir(here)),
-        api_threads: listen.api_threads.map_or(cores.min(API_THREADS_MAX), usize::from),
+        state_dir: listen
+            .state_dir
+            .clone()
+            .unwrap_or_else(|| paths::default_state_dir(here)),
+        api_threads: listen
+            .api_threads
+            .map_or(cores.min(API_THREADS_MAX), usize::from),
     })
 }
 
@@ -72,9 +80,9 @@ fn group_id(text: &str) -> Result<u32, CliError> {
     }
     match Group::from_name(text) {
         Ok(Some(group)) => Ok(Gid::as_raw(group.gid)),
-        Ok(None) | Err(_) => {
-            Err(CliError::Usage(format!("--socket-group: there is no group {text:?}")))
-        }
+        Ok(None) | Err(_) => Err(CliError::Usage(format!(
+            "--socket-group: there is no group {text:?}"
+        ))),
     }
 }
 
@@ -82,9 +90,12 @@ fn tcp(listen: &ListenArgs) -> Result<Option<TcpConfig>, CliError> {
     if let Some(address) = listen.insecure_tcp {
         return Ok(Some(TcpConfig { address, tls: None }));
     }
-    let (Some(address), Some(certificate), Some(key), Some(client_ca)) =
-        (listen.listen, &listen.tls_cert, &listen.tls_key, &listen.tls_client_ca)
-    else {
+    let (Some(address), Some(certificate), Some(key), Some(client_ca)) = (
+        listen.listen,
+        &listen.tls_cert,
+        &listen.tls_key,
+        &listen.tls_client_ca,
+    ) else {
         return Ok(None);
     };
     let read = |option: &str, path: &Path| {
@@ -96,8 +107,13 @@ fn tcp(listen: &ListenArgs) -> Result<Option<TcpConfig>, CliError> {
         key: read("--tls-key", key)?,
         client_ca: read("--tls-client-ca", client_ca)?,
     };
-    let tls = files.server_config().map_err(|error| CliError::Usage(error.to_string()))?;
-    Ok(Some(TcpConfig { address, tls: Some(Arc::clone(&tls)) }))
+    let tls = files
+        .server_config()
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Ok(Some(TcpConfig {
+        address,
+        tls: Some(Arc::clone(&tls)),
+    }))
 }
 
 // === impl Signals ===

@@ -12,11 +12,16 @@ pub(crate) fn serve(
     global: &GlobalArgs,
     console: &mut Console<'_>,
 ) -> Result<ExitCode, CliError> {
-    telemetry::init((console.here.env)("PROCESSION_LOG").as_deref(), "info");
+    telemetry::init(
+        console.here.env.get("PROCESSION_LOG").map(String::as_str),
+        "info",
+    );
     // Before any socket: a faulty file starts nothing.
     let config = args.config.as_deref().map(foreground::load).transpose()?;
     let options = foreground::options(&args.listen, global, console.here)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let daemon = Daemon::start(options).map_err(|e| CliError::Refused(e.to_string()))?;

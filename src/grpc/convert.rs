@@ -129,7 +129,9 @@ impl Faults {
     ) -> Option<Duration> {
         let value = value?;
         let seconds = u64::try_from(value.seconds);
-        let nanos = u32::try_from(value.nanos).ok().filter(|n| *n < 1_000_000_000);
+        let nanos = u32::try_from(value.nanos)
+            .ok()
+            .filter(|n| *n < 1_000_000_000);
         match (seconds, nanos) {
             (Ok(seconds), Some(nanos)) => Some(Duration::new(seconds, nanos)),
             _ => {

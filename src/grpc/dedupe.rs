@@ -125,10 +125,7 @@ impl Dedupe {
                     let _ = first.changed().await;
                 }
                 Admission::Repeat(outcome) => {
-                    return outcome
-                        .downcast_ref::<T>()
-                        .cloned()
-                        .ok_or(Failure::Lost);
+                    return outcome.downcast_ref::<T>().cloned().ok_or(Failure::Lost);
                 }
                 Admission::Reused(first_revision) => {
                     return Err(Failure::Reused { first_revision });

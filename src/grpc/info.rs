@@ -47,7 +47,10 @@ pub(super) fn info(setup: &Setup, principal: &str) -> proto::GetServerInfoRespon
         let max = i64::try_from(*max).unwrap_or(i64::MAX);
         ((*name).to_owned(), max)
     });
-    let others = setup.limits.iter().map(|(name, max)| ((*name).to_owned(), *max));
+    let others = setup
+        .limits
+        .iter()
+        .map(|(name, max)| ((*name).to_owned(), *max));
     proto::GetServerInfoResponse {
         header: Some(proto::ResponseHeader {
             epoch: setup.lineage.epoch.to_string(),

@@ -15,7 +15,10 @@ use tokio::time::Instant;
 
 use super::{proto, schema};
 use crate::{
-    domain::{id::{ProcessName, Revision}, spec::FieldError},
+    domain::{
+        id::{ProcessName, Revision},
+        spec::FieldError,
+    },
     supervisor::ProcessNode,
 };
 
@@ -172,7 +175,8 @@ impl Cut {
     /// Position of the first process after `name`.
     #[must_use]
     pub fn start(&self, name: &ProcessName) -> usize {
-        self.nodes.partition_point(|node| node.body().name() <= name)
+        self.nodes
+            .partition_point(|node| node.body().name() <= name)
     }
 }
 
@@ -216,9 +220,10 @@ impl Pages {
     /// The cuts that are not expired.
     fn lock(&self, now: Instant) -> std::sync::MutexGuard<'_, VecDeque<(Instant, Arc<Cut>)>> {
         let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
-        while cuts.front().is_some_and(|(at, _)| {
-            now.saturating_duration_since(*at) >= CUT_RETENTION
-        }) {
+        while cuts
+            .front()
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) >= CUT_RETENTION)
+        {
             cuts.pop_front();
         }
         cuts

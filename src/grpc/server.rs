@@ -163,7 +163,10 @@ pub struct Addresses {
 
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unix = self.unix.iter().map(|path| format!("unix:{}", path.display()));
+        let unix = self
+            .unix
+            .iter()
+            .map(|path| format!("unix:{}", path.display()));
         let tcp = self.tcp.iter().map(SocketAddr::to_string);
         f.write_str(&unix.chain(tcp).collect::<Vec<_>>().join(" "))
     }

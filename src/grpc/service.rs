@@ -28,9 +28,9 @@ use super::{
 };
 use crate::{
     domain::{id::Revision, time::Timestamp},
+    grpc::watch_service::{Streams, WatchContext},
     supervisor::{Refused, Supervisor},
     watch::{Heads, Lineage},
-    grpc::watch_service::{Streams, WatchContext},
 };
 
 /// Processes of one batch, and names of one batch read.

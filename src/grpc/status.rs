@@ -101,7 +101,10 @@ pub fn refused(refused: &Refused, epoch: &str) -> Status {
         Refused::NotFound(name) => not_found([name.as_str()]),
         Refused::Exists { name, uid } => Answer::new(Reason::ProcessExists, message)
             .with("uid", uid)
-            .resource(name.as_str(), "the name is taken; choose another or use ApplyProcess")
+            .resource(
+                name.as_str(),
+                "the name is taken; choose another or use ApplyProcess",
+            )
             .status(),
         Refused::Denied { name, denied } => self::denied(name, denied, message),
         Refused::Invalid(faults) => invalid(Reason::FieldInvalid, faults),
@@ -256,9 +259,10 @@ pub fn plain(
 ) -> Status {
     metadata
         .into_iter()
-        .fold(Answer::new(reason, message.into()), |answer, (key, value)| {
-            answer.with(key, value)
-        })
+        .fold(
+            Answer::new(reason, message.into()),
+            |answer, (key, value)| answer.with(key, value),
+        )
         .status()
 }
 

@@ -49,7 +49,10 @@ pub fn summary(node: &ProcessNode, next: &Next) -> String {
 #[must_use]
 pub fn next(status: &Status) -> Next {
     let (action, time) = match status.state {
-        State::Backoff => (format!("start run {}", status.run_id + 1), status.next_start_time),
+        State::Backoff => (
+            format!("start run {}", status.run_id + 1),
+            status.next_start_time,
+        ),
         State::Pending => {
             let names = join(&status.details.waiting_on);
             let action = format!("start run {} once {names} allows it", status.run_id + 1);

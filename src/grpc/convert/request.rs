@@ -116,7 +116,10 @@ pub fn timeout(
     value: Option<&prost_types::Duration>,
     faults: &mut Faults,
 ) -> Duration {
-    faults.duration(field, value).unwrap_or(WAIT_MAX).min(WAIT_MAX)
+    faults
+        .duration(field, value)
+        .unwrap_or(WAIT_MAX)
+        .min(WAIT_MAX)
 }
 
 /// A wait condition; `None` for UNSPECIFIED.

@@ -7,13 +7,14 @@ use futures_util::future::join_all;
 use tonic::{Request, Status};
 
 use super::{
-    BATCH_PROCESSES_MAX, ProcessManagerService,
+    BATCH_PROCESSES_MAX, ProcessManagerService, Shared,
     call::{Call, Done},
 };
 use crate::{
     domain::{
         id::{ProcessName, Revision},
         spec::StopPolicy,
+        status::Cause,
         wait::Condition,
     },
     grpc::{
@@ -42,6 +43,37 @@ struct Batch {
     rollout: Rollout,
     then: Then,
     validate_only: bool,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Applies a configuration file as if a client had sent it: checked by the
+    /// same rules, all of it or nothing.
+    ///
+    /// # Errors
+    /// The status that a client would get.
+    pub async fn apply_config(
+        &self,
+        processes: Vec<proto::Process>,
+        groups: Vec<proto::ProcessGroup>,
+    ) -> Result<(), Status> {
+        let batch = batch(proto::BatchApplyProcessesRequest {
+            processes,
+            groups,
+            ..Default::default()
+        })?;
+        let Batch {
+            drafts, rollout, ..
+        } = batch;
+        let refused = |refused: &_| status::refused(refused, &self.setup.lineage.epoch);
+        let supervisor = &self.setup.supervisor;
+        let applied = supervisor.apply_batch(drafts, Vec::new(), rollout, Cause::CONFIG, false);
+        for item in applied.await.map_err(|error| refused(&error))? {
+            item.result.map_err(|error| refused(&error))?;
+        }
+        Ok(())
+    }
 }
 
 // === impl ProcessManagerService ===
@@ -104,7 +136,9 @@ impl ProcessManagerService {
         let ordered = !message.unordered;
         let work = async move {
             let supervisor = service.supervisor();
-            let items = supervisor.control_many(names, control, ordered, cause).await;
+            let items = supervisor
+                .control_many(names, control, ordered, cause)
+                .await;
             let Items(mut items) = service.items(items, |_, ack| Done::from(ack));
             items.extend(missing.into_iter().map(|name| {
                 let status = status::not_found([name.as_str()]);
@@ -149,11 +183,7 @@ impl ProcessManagerService {
         (names, missing.cloned().collect())
     }
 
-    fn items<T>(
-        &self,
-        items: Vec<BatchItem<T>>,
-        done: impl Fn(ProcessName, T) -> Done,
-    ) -> Items {
+    fn items<T>(&self, items: Vec<BatchItem<T>>, done: impl Fn(ProcessName, T) -> Done) -> Items {
         let item = |BatchItem { name, result }: BatchItem<T>| {
             let result = match result {
                 Ok(value) => Ok(done(name.clone(), value)),
@@ -191,7 +221,10 @@ impl ProcessManagerService {
     ) -> Option<proto::ResponseHeader> {
         let done = items.iter().filter_map(|(_, result)| result.as_ref().ok());
         let last = done.map(|done| done.position.revision).max();
-        self.header(last.filter(|r| *r > Revision::ZERO).unwrap_or_else(|| self.head()))
+        self.header(
+            last.filter(|r| *r > Revision::ZERO)
+                .unwrap_or_else(|| self.head()),
+        )
     }
 }
 
@@ -208,7 +241,10 @@ fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Status> {
     let mut faults = Faults::default();
     let count = message.processes.len();
     if count > BATCH_PROCESSES_MAX {
-        faults.add("processes", format!("{count}; at most {BATCH_PROCESSES_MAX}"));
+        faults.add(
+            "processes",
+            format!("{count}; at most {BATCH_PROCESSES_MAX}"),
+        );
     }
     faults.absent(!message.groups.is_empty(), "group_budgets", "groups");
     faults.absent(message.rolling.is_some(), "rolling", "rolling");
@@ -219,7 +255,10 @@ fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Status> {
     for (i, process) in message.processes.into_iter().enumerate() {
         let mut item = Faults::below(format!("processes[{i}]."));
         if !process.etag.is_empty() {
-            item.add("etag", "is not checked in a batch; leave it out or use ApplyProcess");
+            item.add(
+                "etag",
+                "is not checked in a batch; leave it out or use ApplyProcess",
+            );
         }
         if let Some(draft) = process::draft_into(process, &mut item) {
             if !seen.insert(draft.name.clone()) {

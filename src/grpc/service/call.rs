@@ -176,7 +176,10 @@ impl ProcessManagerService {
         write: &Write,
         work: impl Future<Output = Result<T, Refused>> + Send + 'static,
     ) -> Result<T, Status> {
-        let done = self.shared.dedupe.once(write.key.clone(), write.digest, work);
+        let done = self
+            .shared
+            .dedupe
+            .once(write.key.clone(), write.digest, work);
         done.await.map_err(|failure| match failure {
             Failure::Failed(refused) => self.refused(&refused),
             Failure::Reused { first_revision } => status::request_id_reused(first_revision),

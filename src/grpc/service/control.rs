@@ -127,7 +127,9 @@ impl ProcessManagerService {
         let write = call.write("PauseProcess", &message.request_id, &message)?;
         let guard = message.precondition.as_ref();
         let target = self.target(&message.name, guard, Faults::default())?;
-        let answer = self.control(&write, target, Control::Pause, AT_ONCE).await?;
+        let answer = self
+            .control(&write, target, Control::Pause, AT_ONCE)
+            .await?;
         Ok(proto::PauseProcessResponse {
             header: answer.header,
             process: answer.process,
@@ -143,7 +145,9 @@ impl ProcessManagerService {
         let write = call.write("ResumeProcess", &message.request_id, &message)?;
         let guard = message.precondition.as_ref();
         let target = self.target(&message.name, guard, Faults::default())?;
-        let answer = self.control(&write, target, Control::Resume, AT_ONCE).await?;
+        let answer = self
+            .control(&write, target, Control::Resume, AT_ONCE)
+            .await?;
         Ok(proto::ResumeProcessResponse {
             header: answer.header,
             process: answer.process,
@@ -159,7 +163,9 @@ impl ProcessManagerService {
         let write = call.write("ResetProcess", &message.request_id, &message)?;
         let guard = message.precondition.as_ref();
         let target = self.target(&message.name, guard, Faults::default())?;
-        let answer = self.control(&write, target, Control::Reset, AT_ONCE).await?;
+        let answer = self
+            .control(&write, target, Control::Reset, AT_ONCE)
+            .await?;
         Ok(proto::ResetProcessResponse {
             header: answer.header,
             process: answer.process,
@@ -249,9 +255,7 @@ impl Outcome for Sent {
 /// The kernel's number of the signal to send; 0 only with a fault noted.
 fn number(target: Option<TargetSignal>, faults: &mut Faults) -> i32 {
     let number = match target {
-        Some(TargetSignal::Signal(named)) => {
-            faults.known("signal", named).and_then(signal::number)
-        }
+        Some(TargetSignal::Signal(named)) => faults.known("signal", named).and_then(signal::number),
         Some(TargetSignal::SignalNumber(number)) if (1..=64).contains(&number) => Some(number),
         Some(TargetSignal::SignalNumber(_)) => {
             faults.add("signal_number", "must be 1 to 64");

@@ -89,7 +89,9 @@ impl ProcessManagerService {
         }
         let cut = registry.snapshot();
         let find = |name: &ProcessName| {
-            let at = cut.nodes.binary_search_by(|node| node.body().name().cmp(name));
+            let at = cut
+                .nodes
+                .binary_search_by(|node| node.body().name().cmp(name));
             at.ok().map(|at| Arc::clone(&cut.nodes[at]))
         };
         let found: Vec<_> = names.iter().map(find).collect();
@@ -123,7 +125,11 @@ impl ProcessManagerService {
         } else {
             let token = Token::decode(&message.page_token, arguments).map_err(page_error)?;
             let epoch = self.epoch();
-            let cut = self.shared.pages.resume(&token, epoch, now).map_err(page_error)?;
+            let cut = self
+                .shared
+                .pages
+                .resume(&token, epoch, now)
+                .map_err(page_error)?;
             let start = cut.start(&token.after);
             (cut, start)
         };

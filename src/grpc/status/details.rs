@@ -107,12 +107,7 @@ impl Answer {
             trailers.insert(PUSHBACK, MetadataValue::from(millis));
         }
         let message = cut(&self.message, MESSAGE_BYTES_MAX);
-        Status::with_error_details_and_metadata(
-            self.reason.code(),
-            message,
-            self.details,
-            trailers,
-        )
+        Status::with_error_details_and_metadata(self.reason.code(), message, self.details, trailers)
     }
 }
 

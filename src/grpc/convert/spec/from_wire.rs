@@ -3,7 +3,7 @@
 use crate::{
     domain::spec::{
         Config, Dependency, DependencyCondition, ExitWith, Identity, LogPolicy, RestartBudget,
-        RestartMode, RestartPolicy, Rlimit, StopPolicy, Stdio,
+        RestartMode, RestartPolicy, Rlimit, Stdio, StopPolicy,
     },
     grpc::{
         convert::{Faults, signal},
@@ -70,8 +70,16 @@ fn absent(spec: &proto::ProcessSpec, faults: &mut Faults) {
     let log = stdio.log_policy.unwrap_or_default();
     let limits = spec.resource_limits.clone().unwrap_or_default();
     let table = [
-        (spec.readiness_probe.is_some(), "probes", "spec.readiness_probe"),
-        (spec.liveness_probe.is_some(), "probes", "spec.liveness_probe"),
+        (
+            spec.readiness_probe.is_some(),
+            "probes",
+            "spec.readiness_probe",
+        ),
+        (
+            spec.liveness_probe.is_some(),
+            "probes",
+            "spec.liveness_probe",
+        ),
         (spec.startup_probe.is_some(), "probes", "spec.startup_probe"),
         (spec.hooks.is_some(), "hooks", "spec.hooks"),
         (spec.schedule.is_some(), "schedule", "spec.schedule"),
@@ -82,15 +90,51 @@ fn absent(spec: &proto::ProcessSpec, faults: &mut Faults) {
         (spec.file_watch.is_some(), "file-watch", "spec.file_watch"),
         (stdio.tty, "tty", "spec.stdio.tty"),
         (stdio.open_stdin, "stdin", "spec.stdio.open_stdin"),
-        (!stdio.log_forwards.is_empty(), "log-forwards", "spec.stdio.log_forwards"),
-        (log.segment_bytes != 0, "log-segments", "spec.stdio.log_policy.segment_bytes"),
-        (log.max_segments != 0, "log-segments", "spec.stdio.log_policy.max_segments"),
-        (log.max_age.is_some_and(|age| age != Default::default()), "log-segments", "spec.stdio.log_policy.max_age"),
-        (limits.memory_max_bytes != 0, "cgroup", "spec.resource_limits.memory_max_bytes"),
-        (limits.cpu_max_millis != 0, "cgroup", "spec.resource_limits.cpu_max_millis"),
-        (limits.pids_max != 0, "cgroup", "spec.resource_limits.pids_max"),
-        (limits.memory_high_bytes != 0, "cgroup", "spec.resource_limits.memory_high_bytes"),
-        (limits.cpu_weight != 0, "cgroup", "spec.resource_limits.cpu_weight"),
+        (
+            !stdio.log_forwards.is_empty(),
+            "log-forwards",
+            "spec.stdio.log_forwards",
+        ),
+        (
+            log.segment_bytes != 0,
+            "log-segments",
+            "spec.stdio.log_policy.segment_bytes",
+        ),
+        (
+            log.max_segments != 0,
+            "log-segments",
+            "spec.stdio.log_policy.max_segments",
+        ),
+        (
+            log.max_age.is_some_and(|age| age != Default::default()),
+            "log-segments",
+            "spec.stdio.log_policy.max_age",
+        ),
+        (
+            limits.memory_max_bytes != 0,
+            "cgroup",
+            "spec.resource_limits.memory_max_bytes",
+        ),
+        (
+            limits.cpu_max_millis != 0,
+            "cgroup",
+            "spec.resource_limits.cpu_max_millis",
+        ),
+        (
+            limits.pids_max != 0,
+            "cgroup",
+            "spec.resource_limits.pids_max",
+        ),
+        (
+            limits.memory_high_bytes != 0,
+            "cgroup",
+            "spec.resource_limits.memory_high_bytes",
+        ),
+        (
+            limits.cpu_weight != 0,
+            "cgroup",
+            "spec.resource_limits.cpu_weight",
+        ),
     ];
     for (is_set, capability, field) in table {
         faults.absent(is_set, capability, field);
@@ -137,10 +181,7 @@ fn restart_policy(policy: &proto::RestartPolicy, faults: &mut Faults) -> Restart
 fn dependencies(list: &[proto::Dependency], faults: &mut Faults) -> Vec<Dependency> {
     let mut taken = Vec::with_capacity(list.len());
     for (i, dependency) in list.iter().enumerate() {
-        let name = faults.name(
-            &format!("spec.dependencies[{i}].name"),
-            &dependency.name,
-        );
+        let name = faults.name(&format!("spec.dependencies[{i}].name"), &dependency.name);
         let condition = condition(
             &format!("spec.dependencies[{i}].condition"),
             dependency.condition,
@@ -208,7 +249,10 @@ fn umask(text: &str, faults: &mut Faults) -> Option<u32> {
     let digits = text.len() <= 4 && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let mask = u32::from_str_radix(text, 8).ok().filter(|_| digits);
     if mask.is_none() {
-        faults.add("spec.umask", "must be octal text such as \"022\", up to \"777\"");
+        faults.add(
+            "spec.umask",
+            "must be octal text such as \"022\", up to \"777\"",
+        );
     }
     mask
 }

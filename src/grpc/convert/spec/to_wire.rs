@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     domain::spec::{
         Config, Dependency, DependencyCondition, ExitWith, Identity, RestartMode, RestartPolicy,
-        StopPolicy, Stdio,
+        Stdio, StopPolicy,
     },
     grpc::{
         convert::{self, signal},

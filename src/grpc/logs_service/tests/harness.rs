@@ -71,14 +71,16 @@ impl Harness {
         found.retain(|(other, _)| *other != name);
         found.push((name, uid));
         drop(found);
-        self.changed.send_modify(|revision| *revision = revision.next());
+        self.changed
+            .send_modify(|revision| *revision = revision.next());
     }
 
     pub(super) fn unlist(&self, name: &str) {
         let mut found = self.found.lock().unwrap();
         found.retain(|(other, _)| other.as_str() != name);
         drop(found);
-        self.changed.send_modify(|revision| *revision = revision.next());
+        self.changed
+            .send_modify(|revision| *revision = revision.next());
     }
 
     pub(super) fn run(&self, name: &str, number: u8, run_id: i64) -> Child {
