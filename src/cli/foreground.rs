@@ -11,7 +11,6 @@ use super::{
     paths::{self, Surroundings},
 };
 use crate::{
-    config::{self, Config, Environment},
     daemon::{Daemon, Options},
     domain::{id::ProcessName, status::Cause},
     grpc::server::{API_THREADS_MAX, TcpConfig, TlsFiles, UnixConfig},
@@ -61,17 +60,6 @@ pub(super) fn options(
             .api_threads
             .map_or(cores.min(API_THREADS_MAX), usize::from),
     })
-}
-
-/// Reads a configuration file with the environment of this process.
-///
-/// # Errors
-/// Everything that is wrong with the file.
-pub(super) fn load(path: &Path) -> Result<Config, CliError> {
-    let texts = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    config::load(path, &texts.collect::<Environment>())
-        .map_err(|errors| CliError::Usage(errors.to_string()))
 }
 
 fn group_id(text: &str) -> Result<u32, CliError> {

@@ -1,7 +1,7 @@
 //! `serve`: the daemon in the foreground.
 
 use super::{
-    CliError, Console, ExitCode,
+    CliError, Console, ExitCode, apply,
     args::{GlobalArgs, ServeArgs},
     foreground::{self, Signals},
 };
@@ -17,7 +17,11 @@ pub(crate) fn serve(
         "info",
     );
     // Before any socket: a faulty file starts nothing.
-    let config = args.config.as_deref().map(foreground::load).transpose()?;
+    let config = args
+        .config
+        .as_deref()
+        .map(|file| apply::load(file, console.here.env))
+        .transpose()?;
     let options = foreground::options(&args.listen, global, console.here)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

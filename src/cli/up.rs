@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tonic::Streaming;
 
 use super::{
-    CliError, Console, ExitCode,
+    CliError, Console, ExitCode, apply,
     args::{GlobalArgs, LogsArgs, OutputFormat, UpArgs},
     foreground::{self, Signals},
     list,
@@ -39,7 +39,7 @@ pub(crate) fn up(
         console.here.env.get("PROCESSION_LOG").map(String::as_str),
         "warn",
     );
-    let config = foreground::load(&file(args.file.as_deref())?)?;
+    let config = apply::load(&file(args.file.as_deref())?, console.here.env)?;
     let options = foreground::options(&args.listen, global, console.here)?;
     let socket = options.socket.path.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -299,7 +299,8 @@ impl Running {
     /// Health answers NOT_SERVING from now on, while everything is still served:
     /// balancers look elsewhere before the drain begins.
     pub fn announce_shutdown(&self) {
-        self.serving.send_replace(Serving::No);
+        self.serving
+            .send_if_modified(|serving| std::mem::replace(serving, Serving::No) != Serving::No);
     }
 
     /// Drains: no new connections, streams say `closing`, connections end when
@@ -319,7 +320,7 @@ impl Running {
 /// Ends what is left, and waits for the threads, which then have nothing to do.
 impl Drop for Running {
     fn drop(&mut self) {
-        self.serving.send_replace(Serving::No);
+        self.announce_shutdown();
         self.closing.cancel();
         self.killed.cancel();
         for thread in self.threads.drain(..) {

@@ -11,7 +11,7 @@ use std::{
 use nix::errno::Errno;
 
 use crate::domain::{
-    run::{Exit, Outcome, UnknownReason},
+    run::{Exit, Outcome, SpawnError, UnknownReason},
     time::{Monotonic, Timestamp},
 };
 
@@ -72,6 +72,14 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Monotonic {
         Monotonic(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The end of a run whose program never ran.
+pub(crate) fn spawn_error_exit(error: SpawnError) -> Exit {
+    Exit {
+        outcome: Outcome::SpawnError(error),
+        ..lost_exit()
     }
 }
 

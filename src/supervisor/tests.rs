@@ -260,11 +260,6 @@ async fn dependencies_start_in_order_and_stop_in_reverse() {
             .await
     });
     let exited = world.wait("web", Condition::Exited, None).await;
-    eprintln!(
-        "{exited:?} web {:?} db {:?}",
-        world.path("web"),
-        world.path("db")
-    );
     let web = exited.node.unwrap();
     assert_eq!(
         world.state("db").0,

@@ -4,5 +4,7 @@ mod cli_offline;
 mod config_file;
 mod logs;
 mod registry_stress;
+mod server;
 mod shim;
 mod tidy;
+mod watch_unit;

@@ -255,6 +255,10 @@ pub(crate) fn group_and_session(pid: i32) -> Option<(i32, i32)> {
     stat(pid).map(|(_, [_, group, session])| (group, session))
 }
 
+pub(crate) fn alive(pid: i32) -> bool {
+    state(pid).is_some_and(|state| state != "Z" && state != "X")
+}
+
 fn pids() -> impl Iterator<Item = i32> {
     std::fs::read_dir("/proc")
         .unwrap()

@@ -1,0 +1,7 @@
+//! The watch contract, by the names of its invariants, against a real registry
+//! with the clock stopped.
+
+mod invariants;
+mod property;
+mod resets;
+mod world;
