@@ -16,9 +16,10 @@ if ! command -v go >/dev/null; then
     [[ ${CI:-} != true ]]
     exit
 fi
-echo "==> grpcurl $version"
+echo "==> grpcurl $version (a few minutes, once)"
 mkdir -p "$tools/bin"
-# Caches stay inside too, writable, so that they can be removed.
+# Sources and caches are of no use afterwards. Writable, so that they can go.
 GOBIN=$tools/bin GOPATH=$tools/go GOCACHE=$tools/go/cache GOFLAGS=-modcacherw \
     go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$version"
+rm -rf "$tools/go"
 touch "$stamp"

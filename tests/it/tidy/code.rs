@@ -6,7 +6,10 @@ use super::{Exemption, Tree, complains, exempt, holds};
 
 /// Lines of non-test code of a file; 300 is the aim.
 const LINES_MAX: usize = 600;
-const LONG: &[Exemption] = &[];
+const LONG: &[Exemption] = &[(
+    "src/shim/supervise.rs",
+    "one loop, a line over; split it before it grows",
+)];
 
 /// Files with `unsafe` outside of the two layers that speak to the kernel.
 const UNSAFE: &[Exemption] = &[];
