@@ -17,6 +17,10 @@ const UNSAFE_LAYERS: &[&str] = &["src/shim/", "src/shim.rs", "src/runner/", "src
 
 /// Tests that sleep.
 const SLEEPS: &[Exemption] = &[
+    (
+        "tests/it/server/support.rs",
+        "between two looks, with a deadline",
+    ),
     ("src/runner/fake/tests.rs", "on a paused clock"),
     (
         "tests/it/registry_stress/run.rs",
