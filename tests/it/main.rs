@@ -6,4 +6,5 @@ mod logs;
 mod registry_stress;
 mod server;
 mod shim;
+mod tidy;
 mod watch_unit;
