@@ -110,35 +110,33 @@ impl<B: Body> Log<B> {
         Some(self.ring.range(from.min(self.ring.len())..))
     }
 
-    /// Appends one change and returns its revision. `previous` comes with its
-    /// revision, because the node may not carry it yet; `weight` is that of the
-    /// entry.
+    /// Appends one change and returns its revision. `previous_at` is the revision
+    /// of `previous`, which may not carry it yet.
     pub(super) fn append(
         &mut self,
         slot: &Arc<Slot<B>>,
         node: Arc<Node<B>>,
-        previous: Option<(Arc<Node<B>>, i64)>,
-        weight: usize,
+        previous: Option<Arc<Node<B>>>,
+        previous_at: i64,
     ) -> i64 {
-        self.make_room(weight);
-        let revision = self.head() + 1;
-        let previous = previous.map(|(previous, at)| {
-            if let Some(index) = self.index(at)
-                && let Some(entry) = self.ring.get_mut(index)
-            {
-                entry.next = revision;
-            }
-            previous
-        });
         if previous.is_none() {
             self.roster.add(slot, node.body().name().clone());
         }
-        self.bytes += weight;
-        self.ring.push_back(Entry {
+        let entry = Entry {
             node,
             previous,
             next: 0,
-        });
+        };
+        let weight = entry.weight();
+        self.make_room(weight);
+        let revision = self.head() + 1;
+        if let Some(index) = self.index(previous_at)
+            && let Some(before) = self.ring.get_mut(index)
+        {
+            before.next = revision;
+        }
+        self.bytes += weight;
+        self.ring.push_back(entry);
         revision
     }
 
@@ -161,14 +159,9 @@ impl<B: Body> Log<B> {
 
 // === impl Entry ===
 
-impl<B: Body> Entry<B> {
+impl<B> Entry<B> {
     fn weight(&self) -> usize {
-        entry_weight(&self.node, self.previous.as_deref())
+        let previous = self.previous.as_ref().map_or(0, |node| node.weight());
+        self.node.weight() + previous
     }
-}
-
-/// Bytes an entry of these nodes is charged with.
-pub(super) fn entry_weight<B: Body>(node: &Node<B>, previous: Option<&Node<B>>) -> usize {
-    let own = node.body().weight();
-    own.saturating_add(previous.map_or(0, |previous| previous.body().weight()))
 }

@@ -59,7 +59,7 @@ impl<B: Body> Log<B> {
         let mut changes = Vec::new();
         let mut to = after;
         for entry in self.since(after).into_iter().flatten() {
-            if !allowance.take(entry.node.body().weight()) {
+            if !allowance.take(entry.node.weight()) {
                 break;
             }
             to += 1;
@@ -91,11 +91,11 @@ impl<B: Body> Log<B> {
         let mut allowance = Allowance::new(budget);
         let mut to = after;
         for entry in self.since(after).into_iter().flatten().take(SCANNED_MAX) {
-            let weight = entry.node.body().weight();
+            let weight = entry.node.weight();
             let fits = match &entry.previous {
                 // A later change of a process that is in already.
                 Some(previous) if previous.revision().get() > after => {
-                    allowance.replace(previous.body().weight(), weight)
+                    allowance.replace(previous.weight(), weight)
                 }
                 _ => allowance.take(weight),
             };
@@ -121,7 +121,7 @@ impl<B: Body> Log<B> {
         let mut changes = Vec::new();
         let mut to = after;
         for missed in self.base.missed(after) {
-            if !allowance.take(missed.node.body().weight()) {
+            if !allowance.take(missed.node.weight()) {
                 return batch(to, false, changes);
             }
             to = missed.revision;

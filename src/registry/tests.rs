@@ -257,8 +257,9 @@ fn whoever_meets_an_unpublished_state_publishes_it() {
         let mut cached = registry.cached(Arc::clone(&slot));
         for value in 2..=3 {
             let current = slot.load();
-            let node = Arc::new(Node::after(&current, plain("a", value), false));
-            assert!(slot.newest().compare_exchange(&current, node));
+            let place = Arc::as_ptr(&current);
+            let node = Arc::new(Node::after(current, plain("a", value), false));
+            assert!(slot.newest().compare_exchange(place, node));
         }
         assert_eq!(registry.head().get(), 1, "{way}");
         meet(&registry, &slot);
