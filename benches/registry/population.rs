@@ -20,11 +20,14 @@ use crate::{
 pub(crate) fn look_up(sampler: &Sampler) -> Row {
     let entries = sampler.size(ENTRIES);
     let registry = registry(entries);
+    // As asked for: not the text that either map holds.
     let names: Vec<_> = (0..entries).map(name).collect();
     let locked: RwLock<HashMap<_, _>> = RwLock::new(
-        names
-            .iter()
-            .map(|name| (name.clone(), Arc::new(State::new(name.clone()))))
+        (0..entries)
+            .map(|n| {
+                let state = State::new(name(n));
+                (state.name().clone(), Arc::new(state))
+            })
             .collect(),
     );
     let mut turn = 0;

@@ -18,8 +18,8 @@
 //! - `head` is stored before the revisions up to it are set, so a visible
 //!   revision is never above the head; both within one hold of the log lock.
 //! - A node is returned only when it is published.
-//! - The lock covers an append. The caller's function runs before the swap,
-//!   wake-ups after the unlock.
+//! - The lock covers an append. The caller's function runs before the swap;
+//!   wake-ups and drops of old states after the unlock.
 //! - Between swap and publish nothing waits; a drop guard publishes on unwind.
 //!
 //! Deliberately absent: creating and purging (`membership`), any sweeper, any
@@ -182,7 +182,7 @@ impl<B: Body> Core<B> {
     }
 
     /// What follows the last append: marks the gates, unlocks, wakes.
-    pub(super) fn unlock(&self, log: MutexGuard<'_, Log<B>>, appended: u64, own: bool) {
+    pub(super) fn unlock(&self, mut log: MutexGuard<'_, Log<B>>, appended: u64, own: bool) {
         if appended == 0 {
             return;
         }
@@ -190,7 +190,9 @@ impl<B: Body> Core<B> {
         if log.is_overdue() {
             self.overdue.store(true, Ordering::Relaxed);
         }
+        let retired = log.take_retired();
         drop(log);
+        drop(retired);
         let helped = appended.saturating_sub(u64::from(own));
         if helped > 0 {
             self.publish_helped.fetch_add(helped, Ordering::Relaxed);

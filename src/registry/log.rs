@@ -41,6 +41,14 @@ pub(super) struct Log<B> {
     pub(super) base: Base<B>,
     pub(super) roster: Roster<B>,
     pub(super) lines: Vec<Arc<Line>>,
+    retired: Retired<B>,
+}
+
+/// States that left the log, to be dropped once it is unlocked: their drop is the
+/// body's code. Nearly always one.
+pub(super) struct Retired<B> {
+    last: Option<Arc<Node<B>>>,
+    others: Vec<Arc<Node<B>>>,
 }
 
 pub(super) struct Entry<B> {
@@ -75,6 +83,7 @@ impl<B: Body> Log<B> {
             base: Base::new(first.get()),
             roster: Roster::new(),
             lines: Vec::new(),
+            retired: Retired::new(),
         }
     }
 
@@ -140,6 +149,11 @@ impl<B: Body> Log<B> {
         revision
     }
 
+    /// What to drop after unlocking.
+    pub(super) fn take_retired(&mut self) -> Retired<B> {
+        std::mem::replace(&mut self.retired, Retired::new())
+    }
+
     fn make_room(&mut self, weight: usize) {
         while self.ring.len() >= self.limits.ring_entries_max.max(1)
             || self.bytes + weight > self.limits.ring_bytes_max
@@ -148,12 +162,31 @@ impl<B: Body> Log<B> {
                 return;
             };
             self.bytes -= oldest.weight();
-            self.base.advance(oldest.node);
+            let replaced = self.base.advance(oldest.node);
+            // `oldest.previous` is the same node, so it is not the last reference.
+            self.retired.add(replaced);
         }
     }
 
     fn index(&self, revision: i64) -> Option<usize> {
         usize::try_from(revision - self.floor() - 1).ok()
+    }
+}
+
+// === impl Retired ===
+
+impl<B> Retired<B> {
+    const fn new() -> Self {
+        Self {
+            last: None,
+            others: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, node: Option<Arc<Node<B>>>) {
+        if node.is_some() {
+            self.others.extend(std::mem::replace(&mut self.last, node));
+        }
     }
 }
 

@@ -28,14 +28,18 @@ pub trait Body: Send + Sync + 'static {
 }
 
 /// One immutable state of a process: a version of one uid.
+///
+/// In this order in memory, so that what every read looks at shares a cache line
+/// with the reference count.
+#[repr(C)]
 pub struct Node<B> {
-    payload: Payload<B>,
-    slot: u32,
-    tag: Tag,
-    version: i64,
-    uid: Uid,
     /// 0 until published.
     revision: AtomicI64,
+    tag: Tag,
+    slot: u32,
+    payload: Payload<B>,
+    version: i64,
+    uid: Uid,
     /// The node this one replaced; there only until published.
     previous: Handoff<Arc<Node<B>>>,
 }
