@@ -7,6 +7,7 @@
 //! absent: policy (when to start, restart, stop), log bytes, adoption.
 
 mod client;
+mod connection;
 pub mod fake;
 mod recovery;
 mod spawner;

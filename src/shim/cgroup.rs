@@ -74,6 +74,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// Its directory, for a process to begin in.
+    pub(crate) fn open(&self) -> io::Result<fs::File> {
+        fs::File::open(&self.dir)
+    }
+
     /// Moves a process into it.
     pub(crate) fn place(&self, pid: i32) -> io::Result<()> {
         write(&self.dir.join("cgroup.procs"), &pid.to_string())
