@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -176,6 +176,32 @@ pub(crate) unsafe fn fork_into(cgroup: BorrowedFd<'_>) -> nix::Result<i32> {
 pub(crate) fn kill(pid: i32, number: i32) -> nix::Result<()> {
     // SAFETY: passes numbers only.
     Errno::result(unsafe { libc::kill(pid, number) }).map(drop)
+}
+
+/// Sends a signal to a process that nobody keeps from being reaped: it is pinned
+/// first, and `is_it` then says whether it is still the one that is meant. So
+/// no stranger is signalled who got its pid meanwhile.
+pub(crate) fn kill_if(pid: i32, number: i32, is_it: impl FnOnce() -> bool) -> nix::Result<()> {
+    // SAFETY: passes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let raw = Errno::result(result)?;
+    // SAFETY: the kernel has just made this descriptor, and it fits an int.
+    let pinned = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+    if !is_it() {
+        return Err(Errno::ESRCH);
+    }
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and no siginfo is as good as kill.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pinned.as_raw_fd(),
+            number,
+            no_info,
+            0,
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 pub(crate) fn set_nice(nice: i32) -> nix::Result<()> {

@@ -47,13 +47,11 @@ impl Shim {
             (SignalScope::Main | SignalScope::Group, None, _) => Err(Errno::ESRCH),
             (SignalScope::Cgroup, _, None) => Err(Errno::ENOTSUP),
             (SignalScope::Cgroup | SignalScope::Tree, _, Some(cgroup)) => {
-                for pid in cgroup.pids() {
-                    let _ = sys::kill(pid, number); // gone meanwhile
-                }
+                cgroup.signal(number);
                 Ok(())
             }
             (SignalScope::Tree, _, None) => {
-                signal_descendants(number);
+                tree::signal(own_pid(), number);
                 Ok(())
             }
         }
@@ -69,7 +67,7 @@ impl Shim {
     /// A freeze without a cgroup: true once all of it is seen to stand.
     fn stop_descendants(&self) -> nix::Result<()> {
         for _ in 0..FREEZE_TRIES {
-            signal_descendants(libc::SIGSTOP);
+            tree::signal(own_pid(), libc::SIGSTOP);
             if tree::living(own_pid()).iter().all(|process| process.stands) {
                 return Ok(());
             }
@@ -93,15 +91,13 @@ impl Shim {
             && !cgroup.kill()
         {
             for _ in 0..PASSES {
-                for pid in cgroup.pids() {
-                    let _ = sys::kill(pid, libc::SIGKILL);
-                }
+                cgroup.signal(libc::SIGKILL);
             }
         }
         // Also what has left the cgroup. A process with SIGKILL pending forks no
         // more, so each pass only meets what was forked before it.
         for _ in 0..PASSES {
-            signal_descendants(libc::SIGKILL);
+            tree::signal(own_pid(), libc::SIGKILL);
         }
         self.kill_pause = (self.kill_pause * 2).min(KILL_PAUSE_MAX);
     }
@@ -116,12 +112,6 @@ impl Shim {
         pids.sort_unstable();
         pids
     }
-}
-
-fn signal_descendants(number: i32) {
-    tree::visit(own_pid(), |pid| {
-        let _ = sys::kill(pid, number); // gone meanwhile
-    });
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {
