@@ -95,7 +95,7 @@ async fn what_cannot_be_executed_says_why() {
         (
             vec![&orphan],
             libc::ENOENT,
-            format!("exec {orphan:?}: No such file or directory"),
+            format!("exec {orphan:?}: No such file or directory (its interpreter is missing)"),
         ),
         (
             vec!["/bin/true", &long],
