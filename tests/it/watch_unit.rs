@@ -2,6 +2,7 @@
 //! with the clock stopped.
 
 mod invariants;
+mod liveness;
 mod property;
 mod resets;
 mod world;
