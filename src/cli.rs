@@ -19,6 +19,7 @@ mod errors;
 mod exit_code;
 mod explain;
 mod follow;
+mod foreground;
 mod info;
 mod list;
 mod logs;
@@ -35,6 +36,7 @@ mod wait;
 mod watch;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     io::{self, IsTerminal as _, Write},
     time::SystemTime,
@@ -67,14 +69,14 @@ pub struct Console<'a> {
 /// Runs the command line `args` (the first is the program) in this process's own
 /// surroundings. The code is for [`std::process::ExitCode`].
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let stdout = io::stdout();
+    // Not locked: the threads of a daemon in this process log there too.
     let mut console = Console {
-        stdout_is_terminal: stdout.is_terminal(),
-        stdout: &mut io::BufWriter::new(stdout.lock()),
-        stderr: &mut io::stderr().lock(),
+        stdout_is_terminal: io::stdout().is_terminal(),
+        stdout: &mut io::BufWriter::new(io::stdout()),
+        stderr: &mut io::stderr(),
         here: Surroundings {
             uid: nix::unistd::geteuid().as_raw(),
-            env: &|name| std::env::var(name).ok(),
+            env: &environment(),
         },
         now: &SystemTime::now,
     };
@@ -131,8 +133,7 @@ async fn ask(
     console: &mut Console<'_>,
 ) -> Result<ExitCode, CliError> {
     let socket = paths::socket(cli.global.socket.clone(), console.here);
-    let no_color = (console.here.env)("NO_COLOR");
-    let palette = Palette::choose(console.stdout_is_terminal, no_color.as_deref());
+    let palette = Palette::choose(console.stdout_is_terminal, console.here);
     let output = Output::new(
         console.stdout,
         cli.global.output,
@@ -159,8 +160,8 @@ async fn ask(
         Command::Wait(args) => wait::wait(args, session).await,
         Command::Watch(args) => watch::watch(args, session).await,
         Command::Logs(args) => logs::logs(args, session).await,
-        Command::Apply(args) => apply::apply(args, session).await,
-        Command::Diff(args) => apply::diff(args, session).await,
+        Command::Apply(args) => apply::apply(args, console.here.env, session).await,
+        Command::Diff(args) => apply::diff(args, console.here.env, session).await,
         Command::Delete(args) => delete::delete(args, session).await,
         Command::Info => info::info(session).await,
         Command::Down(args) => down::down(args, session).await,
@@ -169,13 +170,20 @@ async fn ask(
     }
 }
 
+fn environment() -> BTreeMap<String, String> {
+    let text = |(key, value): (OsString, OsString)| {
+        Some((key.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
 /// Help goes to stdout and is no failure; a bad command line goes to stderr.
 fn refuse(error: &clap::Error, console: &mut Console<'_>) -> ExitCode {
     let (to, code): (&mut dyn Write, _) = match error.use_stderr() {
         true => (console.stderr, ExitCode::Usage),
         false => (console.stdout, ExitCode::Ok),
     };
-    let coloured = console.stdout_is_terminal && (console.here.env)("NO_COLOR").is_none();
+    let coloured = Palette::choose(console.stdout_is_terminal, console.here) == Palette::Coloured;
     let text = error.render();
     // Help that nobody reads is no failure either.
     let _: io::Result<()> = match coloured {

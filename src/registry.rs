@@ -196,6 +196,20 @@ impl<B: Body> Registry<B> {
         self.shared.core.log.lock().read(mode, after.get(), budget)
     }
 
+    /// The latest changes of the live process called `name`, newest first, as far
+    /// back as the ring goes; also those of earlier processes of that name.
+    #[must_use]
+    pub fn history(&self, name: &str, max: usize) -> Vec<Change<B>> {
+        let Some(node) = self.get(name) else {
+            return Vec::new();
+        };
+        self.shared
+            .core
+            .log
+            .lock()
+            .history(node.revision().get(), max)
+    }
+
     /// Oldest revision a reader can resume from. It only rises.
     #[must_use]
     pub fn oldest_resumable(&self, mode: Mode) -> Revision {

@@ -74,7 +74,14 @@ pub fn main() -> u8 {
 }
 
 /// Moves the socket off descriptor 0, where the child's stdin goes.
+#[allow(unsafe_code)]
 fn take_ctl() -> Result<OwnedFd, ShimError> {
+    // SAFETY: the process has just begun and has opened nothing yet.
+    let closed = unsafe { sys::close_inherited() };
+    closed.map_err(|errno| ShimError::Kernel {
+        what: "inherited descriptors",
+        errno,
+    })?;
     let stdin = io::stdin();
     match getsockopt(&stdin.as_fd(), sockopt::SockType) {
         Ok(SockType::SeqPacket) => {}

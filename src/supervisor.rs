@@ -18,11 +18,13 @@ mod driver;
 mod effects;
 mod mailbox;
 mod root;
+#[cfg(test)]
+mod tests;
 mod waiters;
 
 pub use api::{
     Ack, BatchItem, Configured, Control, Draft, Edit, Outcome, ProcessNode, Processes, Refused,
     Rollout, Target, WaitFor, WaitResult,
 };
-pub use clock::Clock;
+pub use clock::{Clock, wall_now};
 pub use root::{Ended, Setup, Supervisor};

@@ -14,16 +14,17 @@ use super::{
     session::Session,
     wait,
 };
-use crate::grpc::proto::{self, ApplyOutcome, ChangeAction, RolloutMode, WaitOutcome};
-
-/// Bound of one request, by the contract.
-const PROCESSES_MAX: usize = 1000;
+use crate::{
+    config::{self, Config, Environment},
+    grpc::proto::{self, ApplyOutcome, ChangeAction, RolloutMode, WaitOutcome},
+};
 
 pub(crate) async fn apply(
     args: &ApplyArgs,
+    env: &Environment,
     session: &mut Session<'_>,
 ) -> Result<ExitCode, CliError> {
-    let mut request = request(&args.file, args.prune, args.labels.as_deref())?;
+    let mut request = request(load(&args.file, env)?, args.prune, args.labels.as_deref());
     request.validate_only = args.dry_run;
     request.rollout = rollout(args.rollout).into();
     request.wait = args
@@ -62,8 +63,12 @@ pub(crate) async fn apply(
     Ok(code)
 }
 
-pub(crate) async fn diff(args: &DiffArgs, session: &mut Session<'_>) -> Result<ExitCode, CliError> {
-    let mut request = request(&args.file, args.prune, args.labels.as_deref())?;
+pub(crate) async fn diff(
+    args: &DiffArgs,
+    env: &Environment,
+    session: &mut Session<'_>,
+) -> Result<ExitCode, CliError> {
+    let mut request = request(load(&args.file, env)?, args.prune, args.labels.as_deref());
     request.validate_only = true;
     // What would happen at once is what there is to know.
     request.rollout = RolloutMode::RestartIfNeeded.into();
@@ -108,32 +113,23 @@ fn is_change(result: &proto::BatchItemResult) -> bool {
     }
 }
 
+/// What `apply` and `diff` have in common.
 fn request(
-    file: &Path,
+    Config { processes, groups }: Config,
     prune: bool,
     labels: Option<&str>,
-) -> Result<proto::BatchApplyProcessesRequest, CliError> {
-    let (processes, groups) = load(file)?;
-    if processes.len() > PROCESSES_MAX {
-        return Err(CliError::Config {
-            path: file.to_path_buf(),
-            message: format!(
-                "has {} processes; at most {PROCESSES_MAX} can be applied at once: split the file",
-                processes.len()
-            ),
-        });
-    }
+) -> proto::BatchApplyProcessesRequest {
     let prune_selector = prune.then(|| proto::ProcessSelector {
         label_selector: labels.unwrap_or_default().to_owned(),
         ..proto::ProcessSelector::default()
     });
-    Ok(proto::BatchApplyProcessesRequest {
+    proto::BatchApplyProcessesRequest {
         processes,
         groups,
         prune_selector,
         request_id: client::request_id(),
         ..proto::BatchApplyProcessesRequest::default()
-    })
+    }
 }
 
 fn print_json(
@@ -161,13 +157,7 @@ fn rollout(arg: RolloutArg) -> RolloutMode {
     }
 }
 
-/// The processes and groups of `file`.
-fn load(file: &Path) -> Result<(Vec<proto::Process>, Vec<proto::ProcessGroup>), CliError> {
-    Err(CliError::Config {
-        path: file.to_path_buf(),
-        message: "this build cannot read files of processes".to_owned(),
-    })
+/// The processes and groups of `file`, at most as many as one request takes.
+pub(super) fn load(file: &Path, env: &Environment) -> Result<Config, CliError> {
+    config::load(file, env).map_err(|errors| CliError::Config(errors.to_string()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,7 +21,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed, or `diff` found differences
-  2    the command line cannot be understood
+  2    the command line or the file cannot be understood
   3    `ps NAME`: something it lists is not running
   4    no such process
   5    cannot reach the daemon
@@ -42,7 +42,6 @@ Environment:
 /// Runs and supervises processes and tells the truth about them.
 #[derive(Debug, Parser)]
 #[command(name = "procession", version, after_help = EXIT_CODES, max_term_width = 100)]
-#[command(disable_help_subcommand = true, infer_subcommands = false)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -61,7 +60,7 @@ pub struct GlobalArgs {
     pub socket: Option<PathBuf>,
     /// How to print: aligned columns, all columns, or the JSON form of the API.
     #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Table)]
-    #[arg(value_name = "FORMAT", hide_possible_values = false)]
+    #[arg(value_name = "FORMAT")]
     pub output: OutputFormat,
 }
 

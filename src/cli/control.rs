@@ -131,7 +131,8 @@ async fn run(
         return outcome::report(&done, control.timeout(), session);
     }
     if control.needs_single_calls() {
-        let names = list::names(&mut session.client, &selection).await?;
+        let selector = selection.resolve(&mut session.client).await?;
+        let names = list::names(&mut session.client, &selection, &selector).await?;
         return one_by_one(&names, control, session).await;
     }
     batch(&selection, control, session).await

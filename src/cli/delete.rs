@@ -23,18 +23,14 @@ pub(crate) async fn delete(
         let answer = one(session.client.clone(), request(args, name), args).await?;
         return tell(&answer, args, session);
     }
-    let names = match list::names(&mut session.client, &selection).await {
-        Err(CliError::NotFound(_) | CliError::NoMatch(_)) if args.allow_missing => {
-            let selector = selection.resolve(&mut session.client).await?;
-            let listed = list::list(&mut session.client, &selector, &["name"]).await?;
-            listed
-                .processes
-                .into_iter()
-                .map(|process| process.name)
-                .collect()
-        }
-        names => names?,
-    };
+    let selector = selection.resolve(&mut session.client).await?;
+    let listed = list::list(&mut session.client, &selector, &["name"])
+        .await?
+        .processes;
+    if !args.allow_missing {
+        selection.require(&list::name_set(&listed))?;
+    }
+    let names: Vec<String> = listed.into_iter().map(|process| process.name).collect();
     let client = session.client.clone();
     let call = |name: String| one(client.clone(), request(args, &name), args);
     each::each(&names, call, session, |answer, session| {

@@ -1,6 +1,6 @@
 //! `down`: ends the daemon, with or without its processes.
 
-use std::time::Duration;
+use std::{io::ErrorKind, path::Path, time::Duration};
 
 use tokio::{net::UnixStream, time::Instant};
 
@@ -23,7 +23,7 @@ pub(crate) async fn down(args: &DownArgs, session: &mut Session<'_>) -> Result<E
         session.out.json(&response)?;
     }
     let deadline = Instant::now() + args.timeout;
-    while UnixStream::connect(&session.socket).await.is_ok() {
+    while is_listening(&session.socket).await {
         if Instant::now() >= deadline {
             let waited = time::age(args.timeout);
             session
@@ -43,4 +43,16 @@ pub(crate) async fn down(args: &DownArgs, session: &mut Session<'_>) -> Result<E
         })?;
     }
     Ok(ExitCode::Ok)
+}
+
+/// Whether somebody accepts connections on `socket`. Only what proves that nobody
+/// does counts; a busy daemon is still there.
+async fn is_listening(socket: &Path) -> bool {
+    match UnixStream::connect(socket).await {
+        Ok(_) => true,
+        Err(error) => !matches!(
+            error.kind(),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused
+        ),
+    }
 }

@@ -9,7 +9,7 @@ mod rpc;
 use std::{
     error::Error as StdError,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use prost::Message as _;
@@ -38,14 +38,10 @@ pub enum CliError {
     /// The request cannot be carried out as asked.
     #[error("{0}")]
     Refused(String),
-    /// The file of processes cannot be used.
-    #[error("{path}: {message}", path = .path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, over one or more lines.
-        message: String,
-    },
+    /// The file of processes cannot be used: one problem per line, each with file,
+    /// line and key.
+    #[error("{0}")]
+    Config(String),
     /// A response cannot be shown as JSON.
     #[error("cannot write the answer as JSON: {0}")]
     Json(String),
@@ -61,17 +57,13 @@ impl CliError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::Usage,
+            Self::Usage(_) | Self::Config(_) => ExitCode::Usage,
             Self::NotFound(_) | Self::NoMatch(_) => ExitCode::NotFound,
             Self::Unreachable(_) => ExitCode::Unreachable,
             Self::Rpc(status) if status.code() == tonic::Code::NotFound => ExitCode::NotFound,
             // The reader of the output has seen enough: not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
-            Self::Rpc(_)
-            | Self::Refused(_)
-            | Self::Config { .. }
-            | Self::Json(_)
-            | Self::Output(_) => ExitCode::Failed,
+            Self::Rpc(_) | Self::Refused(_) | Self::Json(_) | Self::Output(_) => ExitCode::Failed,
         }
     }
 }
@@ -104,17 +96,16 @@ pub(super) fn render(error: &CliError, socket: &Path, to: &mut dyn Write) -> io:
             writeln!(to, "error: {}", text::line(&error.to_string()))?;
             hint("`procession ps` lists the processes", to)
         }
-        CliError::Config { message, .. } if message.contains('\n') => {
-            writeln!(to, "error: {}", text::lines(&error.to_string()))
-        }
+        CliError::Config(problems) => problems
+            .lines()
+            .try_for_each(|line| writeln!(to, "error: {}", text::line(line))),
         CliError::Usage(_) => {
             writeln!(to, "error: {}", text::line(&error.to_string()))?;
             hint("`procession --help` shows how it is used", to)
         }
-        CliError::Refused(_)
-        | CliError::Config { .. }
-        | CliError::Json(_)
-        | CliError::Output(_) => writeln!(to, "error: {}", text::line(&error.to_string())),
+        CliError::Refused(_) | CliError::Json(_) | CliError::Output(_) => {
+            writeln!(to, "error: {}", text::line(&error.to_string()))
+        }
     }
 }
 

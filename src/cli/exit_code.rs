@@ -4,22 +4,23 @@
 /// Exit codes of `procession`. 0 to 4 are those of `supervisorctl`, 124 that of
 /// `timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum ExitCode {
     /// Done.
-    Ok = 0,
+    Ok,
     /// The request was understood and failed, or `diff` found differences.
-    Failed = 1,
-    /// The command line cannot be understood.
-    Usage = 2,
+    Failed,
+    /// The command line, or the file it names, cannot be understood.
+    Usage,
     /// `ps` with a name or selector: something it lists is not running.
-    NotRunning = 3,
+    NotRunning,
     /// A process that was named does not exist, or nothing matches.
-    NotFound = 4,
+    NotFound,
     /// Nobody answers on the socket.
-    Unreachable = 5,
+    Unreachable,
     /// A wait ran out of time; the request itself was carried out.
-    TimedOut = 124,
+    TimedOut,
+    /// `serve` and `up`: the code of the process that `exit_with` names.
+    Process(u8),
 }
 
 // === impl ExitCode ===
@@ -28,7 +29,16 @@ impl ExitCode {
     /// The number the shell sees.
     #[must_use]
     pub const fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotRunning => 3,
+            Self::NotFound => 4,
+            Self::Unreachable => 5,
+            Self::TimedOut => 124,
+            Self::Process(code) => code,
+        }
     }
 
     /// The one that tells more: the first that is not [`ExitCode::Ok`].

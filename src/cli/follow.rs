@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 use super::render::time;
 use crate::grpc::proto;
 
-/// Waited for the first message, which says how often to expect the others.
+/// Waited for the answer and for the first message, which says how often to expect
+/// the others.
 pub(crate) const FIRST_MESSAGE_WAIT: Duration = Duration::from_secs(15);
 /// What the daemon does where nothing else is agreed.
 pub(crate) const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
@@ -84,6 +85,17 @@ impl End {
             }
             Self::Silent => "nothing was heard for too long".to_owned(),
         }
+    }
+}
+
+/// The stream that `call` opens, or why there is none.
+pub(crate) async fn open<T>(
+    call: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+) -> Result<Streaming<T>, End> {
+    match tokio::time::timeout(FIRST_MESSAGE_WAIT, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(End::Broken(status)),
+        Err(_) => Err(End::Silent),
     }
 }
 

@@ -30,13 +30,14 @@ pub(crate) async fn list(
     }
 }
 
-/// The names that match; fails where what was asked for does not exist.
+/// The names that match `selector`, the resolved `selection`; fails where what was
+/// asked for does not exist.
 pub(crate) async fn names(
     client: &mut Client,
     selection: &Selection,
+    selector: &proto::ProcessSelector,
 ) -> Result<Vec<String>, CliError> {
-    let selector = selection.resolve(client).await?;
-    let listed = list(client, &selector, &["name"]).await?.processes;
+    let listed = list(client, selector, &["name"]).await?.processes;
     selection.require(&name_set(&listed))?;
     Ok(listed.into_iter().map(|process| process.name).collect())
 }

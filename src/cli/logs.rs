@@ -20,7 +20,7 @@ use super::{
 };
 use crate::grpc::proto::{self, LogGapReason, tail_logs_response::Payload};
 use position::Positions;
-use printer::Printer;
+pub(crate) use printer::Printer;
 
 /// Lines of history that `--follow` begins with.
 const FOLLOW_LINES: i32 = 10;
@@ -31,13 +31,10 @@ pub(crate) async fn logs(args: &LogsArgs, session: &mut Session<'_>) -> Result<E
         return Err(CliError::Usage(text.to_owned()));
     }
     let selection = Selection::parse(&args.select, Empty::All)?;
-    let names = list::names(&mut session.client, &selection).await?;
+    let selector = selection.resolve(&mut session.client).await?;
+    let names = list::names(&mut session.client, &selection, &selector).await?;
     let mut tail = Tail {
-        request: request(
-            args,
-            selection.resolve(&mut session.client).await?,
-            session.out.now(),
-        ),
+        request: request(args, selector, session.out.now()),
         printer: Printer::new(args, &names, selection.single_name().is_some(), session),
         positions: Positions::default(),
         backoff: Backoff::default(),
@@ -77,10 +74,10 @@ impl Tail {
     async fn stream(&mut self, session: &mut Session<'_>) -> Result<End, CliError> {
         let request = self.next_request();
         let resumes = !request.resume_positions.is_empty() || self.told_of_loss;
-        let mut stream = match session.client.tail_logs(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) if !resumes => return Err(status.into()),
-            Err(status) => return Ok(End::Broken(status)),
+        let mut stream = match follow::open(session.client.tail_logs(request)).await {
+            Ok(stream) => stream,
+            Err(End::Broken(status)) if !resumes => return Err(status.into()),
+            Err(end) => return Ok(end),
         };
         let patience = follow::patience(follow::DEFAULT_HEARTBEAT);
         loop {
@@ -182,7 +179,7 @@ fn request(
     }
 }
 
-fn describe_gap(gap: &proto::LogGap) -> String {
+pub(crate) fn describe_gap(gap: &proto::LogGap) -> String {
     let reason = match gap.reason() {
         LogGapReason::Trimmed => "removed by retention",
         LogGapReason::Dropped => "dropped because they could not be stored",
@@ -207,6 +204,3 @@ fn wire_time(time: SystemTime) -> prost_types::Timestamp {
         nanos: wire.nanos,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,31 +1,27 @@
 //! Where the socket and the state are when nobody says so. `serve` and the client
 //! verbs share this file, so they meet without options.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// The user who runs the command and the environment it sees.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
     /// Effective user ID.
     pub uid: u32,
-    /// Reads one environment variable.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The environment; variables that are not UTF-8 are left out.
+    pub env: &'a BTreeMap<String, String>,
 }
 
 // === impl Surroundings ===
 
-impl std::fmt::Debug for Surroundings<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings")
-            .field("uid", &self.uid)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Surroundings<'_> {
     /// The value of `name`, unless it is empty.
-    fn set(&self, name: &str) -> Option<String> {
-        (self.env)(name).filter(|value| !value.is_empty())
+    #[must_use]
+    pub fn set(&self, name: &str) -> Option<&str> {
+        self.env
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 
     /// The value of `name` where it is an absolute path; others are ignored, as
@@ -78,12 +74,13 @@ pub fn default_state_dir(here: Surroundings<'_>) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn with<T>(uid: u32, vars: &[(&str, &str)], f: impl FnOnce(Surroundings<'_>) -> T) -> T {
-        let env = |name: &str| {
-            vars.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        };
+    type Vars<'a> = &'a [(&'a str, &'a str)];
+
+    fn with<T>(uid: u32, vars: Vars<'_>, f: impl FnOnce(Surroundings<'_>) -> T) -> T {
+        let env = vars
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let env: BTreeMap<String, String> = env.collect();
         f(Surroundings { uid, env: &env })
     }
 
@@ -91,7 +88,7 @@ mod tests {
     fn the_socket_is_where_the_first_of_option_variable_and_default_says() {
         let runtime = ("XDG_RUNTIME_DIR", "/run/user/7");
         let named = ("PROCESSION_SOCKET", "/s");
-        let cases: [(u32, &[(&str, &str)], Option<&str>, &str); 7] = [
+        let cases: [(u32, Vars<'_>, Option<&str>, &str); 7] = [
             (7, &[runtime, named], Some("/o"), "/o"),
             (7, &[runtime, named], None, "/s"),
             (
@@ -123,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_state_directory_follows_user_and_variables() {
-        let cases: [(u32, &[(&str, &str)], &str); 4] = [
+        let cases: [(u32, Vars<'_>, &str); 4] = [
             (0, &[("HOME", "/root")], "/var/lib/procession"),
             (7, &[("HOME", "/h")], "/h/.local/state/procession"),
             (

@@ -23,7 +23,8 @@ pub(crate) async fn signal(
         let answer = send(session.client.clone(), args, name.to_owned()).await?;
         return tell(&answer, session);
     }
-    let names = list::names(&mut session.client, &selection).await?;
+    let selector = selection.resolve(&mut session.client).await?;
+    let names = list::names(&mut session.client, &selection, &selector).await?;
     let client = session.client.clone();
     each::each(
         &names,

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::grpc::proto::{self, WatchMode, watch_processes_response::Payload};
 use screen::Screen;
-use view::{News, View};
+use view::News;
+pub(crate) use view::View;
 
 /// What lines and the table need. Changes elsewhere are not told.
 const FIELDS: &[&str] = &["labels", "group", "generation", "update_time", "status"];
@@ -78,10 +79,10 @@ impl Watch {
     async fn stream(&mut self, session: &mut Session<'_>) -> Result<End, CliError> {
         let mut request = self.request.clone();
         request.resume_token = self.view.token();
-        let mut stream = match session.client.watch_processes(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) if self.view.is_new() => return Err(status.into()),
-            Err(status) => return Ok(End::Broken(status)),
+        let mut stream = match follow::open(session.client.watch_processes(request)).await {
+            Ok(stream) => stream,
+            Err(End::Broken(status)) if self.view.is_new() => return Err(status.into()),
+            Err(end) => return Ok(end),
         };
         let mut patience = follow::FIRST_MESSAGE_WAIT;
         let mut redraw = tokio::time::interval(REDRAW_INTERVAL);
@@ -132,7 +133,7 @@ impl Watch {
             }
         } else {
             for item in &news {
-                session.out.line(&line(item, session))?;
+                session.out.line(&news_line(item, session))?;
             }
         }
         session.out.flush()?;
@@ -205,16 +206,17 @@ fn is_live(session: &Session<'_>) -> bool {
     session.out.is_terminal() && !session.out.is_json()
 }
 
-fn line(news: &News, session: &Session<'_>) -> String {
+/// One line for a person.
+pub(crate) fn news_line(news: &News, session: &Session<'_>) -> String {
     let palette = session.out.palette();
     match news {
         News::Found(new) => change::line(change::Change::Found, None, new, palette),
         News::Event { event, old, new } => {
-            change::line(change::Change::Event(event), old.as_ref(), new, palette)
+            change::line(change::Change::Event(event), old.as_deref(), new, palette)
         }
         News::Resynced { old, new, gone } => change::line(
             change::Change::Resynced { gone: *gone },
-            old.as_ref(),
+            old.as_deref(),
             new,
             palette,
         ),
@@ -224,6 +226,3 @@ fn line(news: &News, session: &Session<'_>) -> String {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

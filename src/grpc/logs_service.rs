@@ -1,7 +1,7 @@
 //! `TailLogs`: a request becomes a stream of entries, gaps and heartbeats.
 //!
 //! ```text
-//! request -> Query (checked) -> Session: history (merged by time) -> synced -> live
+//! request -> Query (checked) -> Tailing: history (merged by time) -> synced -> live
 //! ```
 //!
 //! - Where a process starts: at its position, if the request has one; else
@@ -16,14 +16,14 @@
 //!   of that line follow.
 //! - With `follow`, `until_time` ends the stream once that time has passed.
 //!
-//! Invariant: nothing is queued for a slow client but the one message being sent;
+//! Invariant: nothing is queued for a slow client but the bounded step being sent;
 //! what it misses is a gap.
 
 mod filter;
 mod history;
 mod message;
 mod query;
-mod session;
+mod tailing;
 #[cfg(test)]
 mod tests;
 
@@ -35,10 +35,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use self::{query::Query, session::Session};
+use self::{query::Query, tailing::Tailing};
 use super::proto;
 use crate::{
-    domain::id::{ProcessName, Uid},
+    domain::id::{ProcessName, Revision, Uid},
     logs::Logs,
 };
 
@@ -57,7 +57,7 @@ const ERROR_DOMAIN: &str = "procession.v1";
 pub fn tail<R>(
     logs: &Logs,
     resolve: R,
-    changed: watch::Receiver<i64>,
+    changed: watch::Receiver<Revision>,
     request: proto::TailLogsRequest,
     shutdown: CancellationToken,
 ) -> Result<
@@ -68,10 +68,10 @@ where
     R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status> + Send + 'static,
 {
     let query = Query::parse(request)?;
-    let session = Session::open(logs.reader(), query, resolve, changed, shutdown)?;
-    Ok(stream::unfold(session, |mut session| async move {
-        let item = session.next().await?;
-        Some((item, session))
+    let tailing = Tailing::open(logs.reader(), query, resolve, changed, shutdown)?;
+    Ok(stream::unfold(tailing, |mut tailing| async move {
+        let item = tailing.next().await?;
+        Some((item, tailing))
     }))
 }
 

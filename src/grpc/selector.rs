@@ -20,34 +20,42 @@ const STATES_MAX: usize = 100;
 /// # Errors
 /// INVALID_ARGUMENT: SELECTOR_INVALID for label text, else FIELD_INVALID.
 pub fn filter(selector: Option<&proto::ProcessSelector>) -> Result<Filter, Status> {
+    filter_at("selector", selector)
+}
+
+/// As [`filter`], for a selector in the field `at` of a request.
+///
+/// # Errors
+/// As [`filter`].
+pub fn filter_at(at: &str, selector: Option<&proto::ProcessSelector>) -> Result<Filter, Status> {
     let Some(selector) = selector else {
         return Ok(Filter::all());
     };
     let mut problems = Vec::new();
     let parts = Parts {
         names: part(
-            "names",
+            &format!("{at}.names"),
             &selector.names,
             PROCESSES_MAX,
             &mut problems,
             |n| ProcessName::new(n),
         ),
         patterns: part(
-            "name_patterns",
+            &format!("{at}.name_patterns"),
             &selector.name_patterns,
             PATTERNS_MAX,
             &mut problems,
             |p| Glob::new(p),
         ),
         states: part(
-            "states",
+            &format!("{at}.states"),
             &selector.states,
             STATES_MAX,
             &mut problems,
             |number| state(*number).ok_or("is no state; see the enum ProcessState"),
         ),
         groups: part(
-            "groups",
+            &format!("{at}.groups"),
             &selector.groups,
             PROCESSES_MAX,
             &mut problems,
@@ -63,7 +71,7 @@ pub fn filter(selector: Option<&proto::ProcessSelector>) -> Result<Filter, Statu
         Err(error) => Err(fault::fields(
             "SELECTOR_INVALID",
             &[FieldError {
-                field: "selector.label_selector".into(),
+                field: format!("{at}.label_selector"),
                 problem: error.to_string(),
             }],
         )),
@@ -80,7 +88,7 @@ fn part<T, V, E: Display>(
 ) -> Vec<V> {
     if values.len() > max {
         problems.push(FieldError {
-            field: format!("selector.{name}"),
+            field: name.to_owned(),
             problem: format!("has {} values; at most {max} are allowed", values.len()),
         });
         return Vec::new();
@@ -90,7 +98,7 @@ fn part<T, V, E: Display>(
         match check(value) {
             Ok(value) => checked.push(value),
             Err(problem) => problems.push(FieldError {
-                field: format!("selector.{name}[{i}]"),
+                field: format!("{name}[{i}]"),
                 problem: problem.to_string(),
             }),
         }

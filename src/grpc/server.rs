@@ -25,7 +25,7 @@ mod tls;
 mod unix;
 
 use std::{
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     path::PathBuf,
@@ -157,6 +157,19 @@ pub struct Addresses {
     pub unix: Option<PathBuf>,
     /// The TCP address, with its real port.
     pub tcp: Option<SocketAddr>,
+}
+
+// === impl Addresses ===
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unix = self
+            .unix
+            .iter()
+            .map(|path| format!("unix:{}", path.display()));
+        let tcp = self.tcp.iter().map(SocketAddr::to_string);
+        f.write_str(&unix.chain(tcp).collect::<Vec<_>>().join(" "))
+    }
 }
 
 // === impl Server ===

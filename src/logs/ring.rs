@@ -19,6 +19,9 @@ use super::{
 };
 use crate::domain::time::Timestamp;
 
+/// Records a queue may have room for beyond four times its length.
+const SPARE_RECORDS_MAX: usize = 1024;
+
 /// Where the pieces of one pipe come from, and its line in progress.
 #[derive(Debug)]
 pub(super) struct Origin {
@@ -158,6 +161,10 @@ impl Ring {
                 self.trimmed_sequence = entry.sequence;
             }
         }
+        // A queue far emptier than `ENTRY_COST_BYTES` allows for is given back.
+        if self.records.capacity() > 4 * self.records.len() + SPARE_RECORDS_MAX {
+            self.records.shrink_to(2 * self.records.len());
+        }
     }
 
     /// A cursor before the entry `index`, or before the nearest retained one.
@@ -281,4 +288,114 @@ impl Ring {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(stream: OutputStream) -> Origin {
+        Origin {
+            run_id: 1,
+            stream,
+            open: None,
+        }
+    }
+
+    /// Pieces in order of arrival: `1a 2 3 1b 4`, two bytes each.
+    fn interleaved() -> Ring {
+        let mut ring = Ring::new(usize::MAX);
+        let mut out = origin(OutputStream::Stdout);
+        let mut err = origin(OutputStream::Stderr);
+        let data = || Bytes::from_static(b"xx");
+        ring.push(&mut out, Timestamp(1), data(), Cut::More);
+        ring.push(&mut err, Timestamp(2), data(), Cut::End);
+        ring.push(&mut err, Timestamp(3), data(), Cut::End);
+        ring.push(&mut out, Timestamp(4), data(), Cut::End);
+        ring.push(&mut err, Timestamp(5), data(), Cut::End);
+        ring
+    }
+
+    fn keep(ring: &mut Ring, entries: usize) {
+        ring.trim_to(entries * (2 + ENTRY_COST_BYTES));
+    }
+
+    /// First and last sequence and bytes of a gap; sequence and offset of entries.
+    type Got = (Option<(i64, i64, i64)>, Vec<(i64, i64)>);
+
+    fn read(ring: &Ring, mut cursor: Cursor) -> Got {
+        let batch = ring.read(&mut cursor, usize::MAX, u64::MAX);
+        assert!(!batch.more);
+        let entries = batch.entries.iter();
+        (
+            batch
+                .gap
+                .map(|gap| (gap.first_sequence, gap.last_sequence, gap.lost_bytes)),
+            entries.map(|e| (e.sequence, e.line_offset)).collect(),
+        )
+    }
+
+    #[test]
+    fn a_long_line_keeps_its_number_while_others_pass() {
+        let ring = interleaved();
+        let all = [(1, 0), (2, 0), (3, 0), (1, 2), (4, 0)];
+        assert_eq!(read(&ring, ring.after(0)), (None, all.to_vec()));
+        assert_eq!(read(&ring, ring.after(2)), (None, vec![(3, 0), (4, 0)]));
+        assert_eq!(read(&ring, ring.at(3)), (None, vec![(1, 2), (4, 0)]));
+    }
+
+    #[test]
+    fn gaps_name_what_this_reader_missed() {
+        // What was read before, what is kept, the gap.
+        let cases = [
+            (0, 2, Some((1, 3, 6))),
+            (1, 2, Some((2, 3, 4))),
+            (1, 1, Some((2, 3, 6))),
+            // Only the end of line 1, which is a gap in that line.
+            (3, 1, Some((1, 1, 2))),
+            (3, 2, None),
+        ];
+        for (seen, kept, want) in cases {
+            let mut ring = interleaved();
+            let mut cursor = ring.at(0);
+            ring.read(&mut cursor, usize::MAX, seen);
+            keep(&mut ring, kept);
+            let (gap, entries) = read(&ring, cursor);
+            assert_eq!(gap, want, "{seen} read, {kept} kept");
+            assert_eq!(entries.len(), kept);
+        }
+        let mut ring = interleaved();
+        keep(&mut ring, 2);
+        let wanted = |sequence| read(&ring, ring.after(sequence)).0;
+        assert_eq!(wanted(0), Some((1, 3, 6)));
+        assert_eq!(wanted(2), Some((3, 3, 0)));
+        assert_eq!(wanted(3), None);
+    }
+
+    #[test]
+    fn what_was_not_wanted_is_not_missed() {
+        let mut ring = interleaved();
+        let cursor = ring.after(3);
+        keep(&mut ring, 1);
+        assert_eq!(read(&ring, cursor), (None, vec![(4, 0)]));
+    }
+
+    #[test]
+    fn the_newest_entry_stays_and_an_emptied_queue_is_given_back() {
+        let mut ring = Ring::new(usize::MAX);
+        let mut out = origin(OutputStream::Stdout);
+        for _ in 0..100_000 {
+            ring.push(&mut out, Timestamp(1), Bytes::new(), Cut::End);
+        }
+        ring.trim_to(0);
+        assert_eq!(
+            ring.window(),
+            Window {
+                oldest: 99_999,
+                end: 100_000
+            }
+        );
+        assert_eq!(ring.cost(), ENTRY_COST_BYTES);
+        assert!(ring.records.capacity() <= 4 + SPARE_RECORDS_MAX);
+    }
 }

@@ -39,6 +39,25 @@ impl<B: Body> Log<B> {
         }
     }
 
+    /// Changes of the slot whose state at `from` is in the ring, newest first.
+    pub(super) fn history(&self, from: i64, max: usize) -> Vec<Change<B>> {
+        let mut changes = Vec::new();
+        let mut at = from;
+        while let Some(entry) = self.entry(at).filter(|_| changes.len() < max) {
+            changes.push(Change {
+                node: Arc::clone(&entry.node),
+                revision: Revision::new(at),
+                before: Before::of(entry.previous.as_ref()),
+                skipped: 0,
+            });
+            let Some(previous) = &entry.previous else {
+                break;
+            };
+            at = previous.revision().get();
+        }
+        changes
+    }
+
     /// Changes after `after`, as many as `budget` has room for.
     pub(super) fn read(&self, mode: Mode, after: i64, budget: Budget) -> Read<B> {
         let oldest = self.oldest_resumable(mode);

@@ -25,14 +25,13 @@ use super::{
 use crate::{
     domain::{
         id::ProcessName,
-        run::{Exit, Outcome, RunEvent, SignalScope, SpawnError, StopPlan},
+        run::{RunEvent, SignalScope, StopPlan},
     },
     shim::{
-        cgroup::Cgroup,
         ctl::{self, Received},
         definition::Definition,
         protocol::{MESSAGE_BYTES_MAX, Message},
-        sys, tree,
+        sys,
     },
 };
 
@@ -75,6 +74,7 @@ struct Client {
     waiting: VecDeque<RunEvent>,
     identity: RunIdentity,
     main: Option<MainProcess>,
+    has_cgroup: bool,
     exit_told: bool,
     phase: Phase,
 }
@@ -151,7 +151,7 @@ pub(super) async fn drive(
             ready = readiness(client.ctl.as_ref(), !client.outbox.is_empty()),
                 if client.ctl.is_some() && taking => client.converse(ready),
             Ok(()) = stops.changed(), if client.phase == Phase::Connected => client.stop(&stops),
-            Some(request) = requests.recv(), if client.answers.len() < REQUESTS_MAX =>
+            Some(request) = requests.recv(), if client.takes_requests() =>
                 client.request(request),
         }
     }
@@ -190,6 +190,7 @@ impl Client {
                 shim_start_ticks: 0,
             },
             main: None,
+            has_cgroup: false,
             exit_told: false,
             phase: Phase::Starting,
         }
@@ -197,10 +198,13 @@ impl Client {
 
     fn notice(&mut self, notice: Notice, stops: &watch::Receiver<Option<StopPlan>>) {
         match notice {
-            Notice::Spawned { shim_pid, ctl } => {
+            Notice::Spawned {
+                shim_pid,
+                start_ticks,
+                ctl,
+            } => {
                 self.identity.shim_pid = shim_pid;
-                self.identity.shim_start_ticks =
-                    tree::stat(shim_pid).map_or(0, |shim| shim.start_ticks);
+                self.identity.shim_start_ticks = start_ticks;
                 self.phase = Phase::Connected;
                 // SAFETY: an OwnedFd names the same open descriptor until it is
                 // dropped, and nobody takes it out of the AsyncFd.
@@ -214,13 +218,13 @@ impl Client {
                 self.stop(stops);
             }
             Notice::SpawnFailed(error) => {
-                self.exited(spawn_error_exit(error));
+                self.event(RunEvent::Exited(sys::spawn_error_exit(error)));
                 self.event(RunEvent::Empty);
             }
             Notice::ShimEnded => {
-                // It says no more, and what it said is bounded by the socket. A
-                // child that never got to exec may still hold that open.
-                self.read(usize::MAX);
+                // A child that never got to exec may still hold the socket open,
+                // so its end is no sign.
+                self.read_rest();
                 if self.phase == Phase::Connected {
                     self.phase = Phase::Broken;
                 }
@@ -235,6 +239,11 @@ impl Client {
             self.outbox.retain(|packet| !packet.is_stop);
             self.send(&Message::Stop(plan));
         }
+    }
+
+    /// Not before there is a shim to ask.
+    fn takes_requests(&self) -> bool {
+        self.phase != Phase::Starting && self.answers.len() < REQUESTS_MAX
     }
 
     fn request(&mut self, request: Request) {
@@ -268,7 +277,7 @@ impl Client {
                     self.write();
                 }
                 if ready.is_readable() || ready.is_read_closed() {
-                    self.read(EVENTS_WAITING_MAX);
+                    self.read();
                 }
             }
             None => self.broken(),
@@ -294,28 +303,50 @@ impl Client {
         }
     }
 
-    /// Reads until there is nothing, or `events_max` events wait.
-    fn read(&mut self, events_max: usize) {
+    /// Reads until there is nothing, or enough events wait.
+    fn read(&mut self) {
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
         while let Some(ctl) = &self.ctl
-            && self.waiting.len() < events_max
+            && self.waiting.len() < EVENTS_WAITING_MAX
         {
             let received = ctl.try_io(Interest::READABLE, |fd| {
                 ctl::receive(fd.as_fd(), &mut buffer).map_err(std::io::Error::from)
             });
-            match received {
-                Ok(Received::Packet(size, _)) => match Message::decode(&buffer[..size]) {
-                    Ok((_, message)) => self.hear(message),
-                    Err(error) => {
-                        tracing::warn!(name = %self.name, "a message of its shim {error}");
-                    }
-                },
-                Ok(Received::Closed) => self.broken(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
-                Err(_) => self.broken(),
+            if !self.received(received, &buffer) {
+                return;
             }
         }
+    }
+
+    /// Reads all that a shim said before it ended; the socket bounds it. The
+    /// socket is asked itself: tokio may not have heard of it yet.
+    fn read_rest(&mut self) {
+        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+        while let Some(ctl) = &self.ctl {
+            let received = ctl::receive(ctl.get_ref().as_fd(), &mut buffer);
+            if !self.received(received.map_err(std::io::Error::from), &buffer) {
+                return;
+            }
+        }
+    }
+
+    /// `false` if there is nothing to read for now.
+    fn received(&mut self, received: std::io::Result<Received>, buffer: &[u8]) -> bool {
+        match received {
+            Ok(Received::Packet(size, _)) => match Message::decode(&buffer[..size]) {
+                Ok((_, message)) => self.hear(message),
+                Err(error) => {
+                    tracing::warn!(name = %self.name, "a message of its shim {error}");
+                }
+            },
+            Ok(Received::Closed) => self.broken(),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // A packet too large to be one of ours was dropped.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
+            Err(_) => self.broken(),
+        }
+        true
     }
 
     fn hear(&mut self, message: Message) {
@@ -330,6 +361,7 @@ impl Client {
                     start_ticks,
                     started: false,
                 });
+                self.has_cgroup = cgroup.is_some();
                 self.event(RunEvent::Spawned {
                     pid,
                     cgroup_path: cgroup.map(Into::into),
@@ -341,8 +373,10 @@ impl Client {
                 }
                 self.event(RunEvent::Started);
             }
-            Message::SpawnFailed { error, .. } => self.exited(spawn_error_exit(error)),
-            Message::Exited(exit) => self.exited(exit),
+            Message::SpawnFailed { error, .. } => {
+                self.event(RunEvent::Exited(sys::spawn_error_exit(error)))
+            }
+            Message::Exited(exit) => self.event(RunEvent::Exited(exit)),
             Message::Killing => self.event(RunEvent::Killing),
             Message::Survivors(pids) => self.event(RunEvent::Survivors(pids)),
             Message::Empty => self.event(RunEvent::Empty),
@@ -369,10 +403,6 @@ impl Client {
             errno => Err(SignalError::Refused(errno)),
         };
         let _ = answer.send(result); // nobody waits
-    }
-
-    fn exited(&mut self, exit: Exit) {
-        self.event(RunEvent::Exited(exit));
     }
 
     /// Every event passes here: `Exited` once, `Empty` once and last.
@@ -415,27 +445,19 @@ impl Client {
         self.phase = Phase::Recovering;
         let identity = &self.identity;
         tracing::warn!(name = %self.name, shim = identity.shim_pid, "the shim of a run is gone");
-        let cgroup = identity
-            .use_cgroup
-            .then(|| Cgroup::locate(identity.daemon_pid, &identity.label))
-            .flatten()
-            .filter(Cgroup::exists);
         Lost {
             shim_pid: identity.shim_pid,
             since_ticks: identity.shim_start_ticks,
             main: self.main,
             exit_told: self.exit_told,
-            cgroup,
+            daemon_pid: identity.daemon_pid,
+            label: identity.label.clone(),
+            may_have_cgroup: identity.use_cgroup,
+            // Without a cgroup nobody else can claim what came to us.
+            takes_orphans: self.main.is_some() && !self.has_cgroup,
             kill_timeout: identity.kill_timeout,
             notices,
             round: Round::default(),
         }
-    }
-}
-
-fn spawn_error_exit(error: SpawnError) -> Exit {
-    Exit {
-        outcome: Outcome::SpawnError(error),
-        ..sys::lost_exit()
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::spawner::Notice;
 use crate::{
-    domain::run::{Exit, RunEvent},
+    domain::run::{Exit, RunEvent, SpawnError},
     shim::{
         cgroup::Cgroup,
         sys::{self, Reaped},
@@ -57,7 +57,11 @@ pub(super) struct Lost {
     pub(super) main: Option<MainProcess>,
     /// Whether its end was told already.
     pub(super) exit_told: bool,
-    pub(super) cgroup: Option<Cgroup>,
+    pub(super) daemon_pid: i32,
+    pub(super) label: String,
+    pub(super) may_have_cgroup: bool,
+    /// Whether whatever came to us since the run began is taken to be of it.
+    pub(super) takes_orphans: bool,
     pub(super) kill_timeout: Duration,
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) round: Round,
@@ -66,6 +70,7 @@ pub(super) struct Lost {
 /// What earlier rounds did.
 #[derive(Debug, Default)]
 pub(super) struct Round {
+    cgroup: Option<Cgroup>,
     deadline: Option<Instant>,
     killing_told: bool,
     survivors_told: bool,
@@ -74,6 +79,14 @@ pub(super) struct Round {
 // === impl Lost ===
 
 impl Lost {
+    /// Before the first round. Reads files, so not the client's business.
+    pub(super) fn find_cgroup(&mut self) {
+        if self.may_have_cgroup {
+            let found = Cgroup::locate(self.daemon_pid, &self.label);
+            self.round.cgroup = found.filter(Cgroup::exists);
+        }
+    }
+
     /// One round; the shim has been reaped. `true` if nothing is left.
     pub(super) fn clear(&mut self, around: &Surroundings<'_>) -> bool {
         let members = self.members(around);
@@ -90,23 +103,27 @@ impl Lost {
             self.tell_survivors(&members);
             return false;
         }
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = &self.round.cgroup {
             cgroup.remove();
         }
         self.tell(RunEvent::Empty);
         true
     }
 
-    /// Live processes of the run. Where there is a cgroup it tells them; else
-    /// everything that came to us since the run began is taken to be of a lost
-    /// run.
+    /// Live processes of the run: those of its cgroup, and of the descendants of
+    /// this process those of its session or group.
     fn members(&self, around: &Surroundings<'_>) -> Vec<i32> {
-        let mut pids = self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default();
+        let mut pids = self
+            .round
+            .cgroup
+            .as_ref()
+            .map(Cgroup::pids)
+            .unwrap_or_default();
         let main = self.main.map(|main| main.pid);
         for process in around.below.iter().filter(|process| !process.zombie) {
             let of_main = main == Some(process.session) || main == Some(process.group);
             let since = process.start_ticks >= self.since_ticks;
-            if since && (of_main || self.cgroup.is_none()) && !pids.contains(&process.pid) {
+            if since && (of_main || self.takes_orphans) && !pids.contains(&process.pid) {
                 pids.push(process.pid);
             }
         }
@@ -119,7 +136,7 @@ impl Lost {
             self.round.killing_told = true;
             self.tell(RunEvent::Killing);
         }
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = &self.round.cgroup {
             cgroup.kill();
             // A frozen cgroup dies of SIGKILL all the same; before Linux 5.14
             // the signals below do it.
@@ -132,7 +149,11 @@ impl Lost {
     /// The end of the main process, if it is known or can never be.
     fn exit(&self, around: &Surroundings<'_>) -> Option<Exit> {
         let Some(main) = self.main else {
-            return Some(sys::lost_exit());
+            // The gate is opened only after the main process was told of.
+            return Some(sys::spawn_error_exit(SpawnError {
+                errno: 0,
+                message: "the shim ended before it started the program".into(),
+            }));
         };
         let same = |pid, start_ticks| pid == main.pid && start_ticks == main.start_ticks;
         if let Some(orphan) = around

@@ -26,7 +26,7 @@ pub(crate) struct Cgroup {
 const CREATE_TRIES: u32 = 64;
 /// A cgroup is busy for a moment after its last process ended.
 const REMOVE_TRIES: u32 = 20;
-const FREEZE_TRIES: u32 = 50;
+const FREEZE_TRIES: u32 = 250;
 const PAUSE: Duration = Duration::from_millis(2);
 
 // === impl Cgroup ===
@@ -112,7 +112,7 @@ impl Cgroup {
     /// Freezes it, and returns when it is frozen.
     ///
     /// # Errors
-    /// `TimedOut` if it does not freeze within 100 ms; then it is thawed again.
+    /// `TimedOut` if it does not freeze within half a second; then it is thawed again.
     pub(crate) fn freeze(&self) -> io::Result<()> {
         write(&self.dir.join("cgroup.freeze"), "1")?;
         for _ in 0..FREEZE_TRIES {

@@ -20,6 +20,7 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl, open},
     sys::{
         resource::setrlimit,
+        signal::{SigSet, SigmaskHow},
         stat::{Mode, umask},
     },
     unistd::{
@@ -75,9 +76,16 @@ impl Child {
     pub(super) fn fork(prepared: &Prepared) -> nix::Result<Self> {
         let (gate_out, gate_in) = pipe2(OFlag::O_CLOEXEC)?;
         let (status_out, status_in) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        // Until the child has its own dispositions it takes no signal, and loses
+        // none: one that is ignored is kept as long as it is blocked.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         // SAFETY: a shim has one thread, so the child finds no lock held by
         // another and may do whatever its parent may.
-        match unsafe { fork() }? {
+        let forked = unsafe { fork() };
+        if !matches!(forked, Ok(ForkResult::Child)) {
+            mask.thread_set_mask()?;
+        }
+        match forked? {
             ForkResult::Child => {
                 drop((gate_in, status_out));
                 run(prepared, gate_out, File::from(status_in));

@@ -40,6 +40,8 @@ const KILL_PAUSE_MIN: Duration = Duration::from_millis(5);
 const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A tree that forks while it is signalled needs more than one pass.
 const PASSES: u32 = 3;
+const FREEZE_TRIES: u32 = 250;
+const FREEZE_PAUSE: Duration = Duration::from_millis(2);
 
 /// The main process.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ pub(super) fn run(ctl: OwnedFd) -> Result<(), ShimError> {
     Ok(())
 }
 
-/// `None` if the daemon goes away first. What is refused is passed over.
+/// `None` if the daemon goes away first, or is not understood.
 fn receive_definition(ctl: &OwnedFd) -> Result<Option<Definition>, ShimError> {
     let mut buffer = vec![0; MESSAGE_BYTES_MAX];
     loop {
@@ -130,9 +132,11 @@ fn receive_definition(ctl: &OwnedFd) -> Result<Option<Definition>, ShimError> {
                 });
             }
         };
-        let (Ok((_, Message::Define)), Some(memory)) = (Message::decode(&buffer[..size]), passed)
-        else {
-            continue;
+        let memory = match (Message::decode(&buffer[..size]), passed) {
+            (Ok((_, Message::Define)), Some(memory)) => memory,
+            // A daemon that is not understood cannot be answered either.
+            (Err(_), _) => return Ok(None),
+            (Ok(_), _) => continue,
         };
         let definition = ctl::read_sealed(memory)
             .ok()
@@ -192,8 +196,16 @@ impl Shim {
             cgroup: self.cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()),
         };
         self.tell(&spawned);
+        // Nobody runs of whom nobody was told. If there is nobody to tell, the
+        // gate stays closed, and the child ends when it is let go of.
+        self.deliver();
         failpoint("before_gate");
-        child.open_gate();
+        if self.ctl.is_some() {
+            child.open_gate();
+        } else {
+            self.main = Main::Failed(child.pid);
+            return Ok(());
+        }
         self.main = Main::Starting(child);
         Ok(())
     }
@@ -212,6 +224,11 @@ impl Shim {
             cgroup.remove();
         }
         self.tell(&Message::Empty);
+        self.deliver();
+    }
+
+    /// Returns when all was taken, or there is nobody to take it.
+    fn deliver(&mut self) {
         while !self.outbox.is_empty() {
             let Some(ctl) = &self.ctl else { return };
             let mut fds = [PollFd::new(ctl.as_fd(), PollFlags::POLLOUT)];
@@ -303,7 +320,10 @@ impl Shim {
             Progress::Pending => {}
             Progress::Executed => {
                 self.main = Main::Running(pid);
-                self.tell(&Message::Started);
+                // Nobody hears of a start after it was told of the kill.
+                if !self.stopping.killing() {
+                    self.tell(&Message::Started);
+                }
             }
             Progress::Died => self.main = Main::Running(pid), // ends by a signal
             Progress::Failed { step, index, errno } => {
@@ -377,8 +397,10 @@ impl Shim {
                     self.kill_all();
                 }
                 Action::ReportSurvivors => {
-                    let pids = self.living();
-                    self.tell(&Message::Survivors(pids));
+                    if !self.is_empty() {
+                        let pids = self.living();
+                        self.tell(&Message::Survivors(pids));
+                    }
                 }
             }
         }
@@ -436,13 +458,21 @@ impl Shim {
     fn freeze(&self) -> nix::Result<()> {
         match &self.cgroup {
             Some(cgroup) => cgroup.freeze().map_err(|error| errno_of(&error)),
-            None => {
-                for _ in 0..PASSES {
-                    signal_descendants(libc::SIGSTOP);
-                }
-                Ok(())
-            }
+            None => self.stop_descendants(),
         }
+    }
+
+    /// A freeze without a cgroup: true once all of it is seen to stand.
+    fn stop_descendants(&self) -> nix::Result<()> {
+        for _ in 0..FREEZE_TRIES {
+            signal_descendants(libc::SIGSTOP);
+            if tree::living(own_pid()).iter().all(|process| process.stands) {
+                return Ok(());
+            }
+            std::thread::sleep(FREEZE_PAUSE);
+        }
+        self.thaw()?;
+        Err(Errno::ETIMEDOUT)
     }
 
     /// Undoes a freeze and any SIGSTOP, whoever sent it.
@@ -473,7 +503,7 @@ impl Shim {
     }
 
     fn living(&self) -> Vec<i32> {
-        let mut pids = tree::living(std::process::id().cast_signed());
+        let mut pids: Vec<i32> = tree::living(own_pid()).iter().map(|p| p.pid).collect();
         for pid in self.cgroup.iter().flat_map(Cgroup::pids) {
             if !pids.contains(&pid) {
                 pids.push(pid);
@@ -548,9 +578,13 @@ impl Shim {
 }
 
 fn signal_descendants(number: i32) {
-    tree::visit(std::process::id().cast_signed(), |pid| {
+    tree::visit(own_pid(), |pid| {
         let _ = sys::kill(pid, number); // gone meanwhile
     });
+}
+
+fn own_pid() -> i32 {
+    std::process::id().cast_signed()
 }
 
 fn errno_of(error: &std::io::Error) -> Errno {
@@ -562,6 +596,6 @@ fn failpoint(name: &str) {
     if cfg!(debug_assertions)
         && std::env::var_os("PROCESSION_SHIM_FAILPOINT").is_some_and(|value| value == name)
     {
-        let _ = sys::kill(std::process::id().cast_signed(), libc::SIGKILL);
+        let _ = sys::kill(own_pid(), libc::SIGKILL);
     }
 }

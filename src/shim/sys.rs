@@ -11,7 +11,7 @@ use std::{
 use nix::errno::Errno;
 
 use crate::domain::{
-    run::{Exit, Outcome, UnknownReason},
+    run::{Exit, Outcome, SpawnError, UnknownReason},
     time::{Monotonic, Timestamp},
 };
 
@@ -72,6 +72,14 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Monotonic {
         Monotonic(u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The end of a run whose program never ran.
+pub(crate) fn spawn_error_exit(error: SpawnError) -> Exit {
+    Exit {
+        outcome: Outcome::SpawnError(error),
+        ..lost_exit()
     }
 }
 
@@ -175,30 +183,40 @@ pub(crate) fn ignore_terminal_signals() {
     }
 }
 
+/// Closes every descriptor from 3 on: what a careless parent left open.
+///
+/// # Safety
+/// Nothing in this process owns one of them.
+pub(crate) unsafe fn close_inherited() -> nix::Result<()> {
+    close_range(0, |fd| {
+        // SAFETY: by the caller's promise nobody owns it.
+        unsafe { libc::close(fd) };
+    })
+}
+
 /// Marks every descriptor from 3 on close-on-exec.
 pub(crate) fn close_others_on_exec() -> nix::Result<()> {
-    // SAFETY: only sets a flag on descriptors; none is closed under an owner.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            3u32,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    close_range(libc::CLOSE_RANGE_CLOEXEC, |fd| {
+        // SAFETY: only sets a flag; a descriptor that is gone is refused.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    })
+}
+
+/// `each` is for Linux before 5.9, or before 5.11 with the flag.
+fn close_range(flags: libc::c_uint, each: impl Fn(i32)) -> nix::Result<()> {
+    // SAFETY: what becomes of the descriptors is up to the two callers above.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, flags) };
     if result == 0 {
         return Ok(());
     }
-    // Before Linux 5.11: one by one.
     let entries = std::fs::read_dir("/proc/self/fd")
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    for entry in entries.flatten() {
-        let number = entry.file_name().to_str().and_then(|n| n.parse().ok());
-        if let Some(fd @ 3..) = number {
-            // SAFETY: only sets a flag; a descriptor that is gone is refused.
-            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
-        }
-    }
+    // Read to its end first: it is a descriptor itself.
+    let fds: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    fds.into_iter().filter(|fd| *fd > 2).for_each(each);
     Ok(())
 }
 

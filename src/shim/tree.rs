@@ -10,6 +10,9 @@ use std::{collections::HashMap, fs, io};
 pub(crate) struct Stat {
     pub(crate) pid: i32,
     pub(crate) zombie: bool,
+    /// Stopped, or in the kernel without interruption: with SIGSTOP pending it
+    /// runs no more. So waits who has called vfork for a child that is stopped.
+    pub(crate) stands: bool,
     pub(crate) parent: i32,
     pub(crate) group: i32,
     pub(crate) session: i32,
@@ -60,12 +63,10 @@ pub(crate) fn visit(root: i32, mut visit: impl FnMut(i32)) {
 }
 
 /// Live processes below `root`.
-pub(crate) fn living(root: i32) -> Vec<i32> {
+pub(crate) fn living(root: i32) -> Vec<Stat> {
     let mut found = Vec::new();
     visit(root, |pid| {
-        if stat(pid).is_some_and(|process| !process.zombie) {
-            found.push(pid);
-        }
+        found.extend(stat(pid).filter(|process| !process.zombie));
     });
     found
 }
@@ -122,6 +123,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat {
         pid,
         zombie: matches!(*fields.first()?, "Z" | "X"),
+        stands: matches!(*fields.first()?, "T" | "t" | "D"),
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
@@ -141,6 +143,7 @@ mod tests {
             Some(Stat {
                 pid: 42,
                 zombie: true,
+                stands: false,
                 parent: 7,
                 group: 41,
                 session: 40,
@@ -156,6 +159,7 @@ mod tests {
         let process = |pid, parent| Stat {
             pid,
             zombie: false,
+            stands: false,
             parent,
             group: pid,
             session: pid,

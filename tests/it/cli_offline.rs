@@ -1,5 +1,6 @@
 //! The command line against a scripted daemon on a Unix socket: what is sent, what
 //! is printed, and the exit code. No daemon, no process.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod fake;
 mod output;

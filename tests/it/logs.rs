@@ -1,7 +1,7 @@
 //! Real children writing to captured pipes.
 #![allow(
     clippy::unwrap_used,
-    reason = "helpers of tests are tests, which clippy does not know"
+    reason = "clippy only takes functions marked as tests for tests"
 )]
 
 use std::{

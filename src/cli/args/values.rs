@@ -28,7 +28,9 @@ impl Since {
     /// The instant meant, seen from `now`.
     pub(crate) fn instant(self, now: SystemTime) -> SystemTime {
         match self {
-            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH),
+            Self::Ago(ago) => now.checked_sub(ago).map_or(SystemTime::UNIX_EPOCH, |then| {
+                then.max(SystemTime::UNIX_EPOCH)
+            }),
             Self::At(instant) => instant,
         }
     }

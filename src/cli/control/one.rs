@@ -112,7 +112,7 @@ async fn stop(
     let request = proto::StopProcessRequest {
         name: name.to_owned(),
         request_id: client::request_id(),
-        stop_policy: control.stop_policy.clone(),
+        stop_policy: control.stop_policy,
         wait: control.wait_options(),
         with_dependents: control.with_related,
         ..proto::StopProcessRequest::default()

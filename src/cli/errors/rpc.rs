@@ -115,7 +115,10 @@ fn retry_or_code(status: &Status, details: &ErrorDetails) -> Option<String> {
         Code::Unimplemented => {
             Some("this daemon is too old for that; see `procession info`".into())
         }
-        Code::DeadlineExceeded => Some("the daemon did not answer in time; try again".into()),
+        // The client's own deadline shows as CANCELLED.
+        Code::DeadlineExceeded | Code::Cancelled => {
+            Some("the daemon did not answer in time; try again".into())
+        }
         _ => None,
     }
 }

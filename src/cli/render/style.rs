@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 
-use crate::grpc::proto::ProcessState;
+use crate::{cli::paths::Surroundings, grpc::proto::ProcessState};
 
 /// Whether styles are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +14,9 @@ pub(crate) enum Palette {
 // === impl Palette ===
 
 impl Palette {
-    /// Colours on a terminal, unless `NO_COLOR` is set to anything.
-    pub(crate) fn choose(terminal: bool, no_color: Option<&str>) -> Self {
-        match terminal && no_color.is_none_or(str::is_empty) {
+    /// Colours on a terminal, unless `NO_COLOR` is set and not empty.
+    pub(crate) fn choose(terminal: bool, here: Surroundings<'_>) -> Self {
+        match terminal && here.set("NO_COLOR").is_none() {
             true => Self::Coloured,
             false => Self::Plain,
         }

@@ -11,11 +11,6 @@ pub(crate) fn line(text: &str) -> String {
     out
 }
 
-/// As [`line`], but line breaks stay.
-pub(crate) fn lines(text: &str) -> String {
-    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
-}
-
 /// Bytes of a process as one line: control characters are escaped except tabs, and
 /// what is not UTF-8 is shown as `\xNN`.
 pub(crate) fn bytes(data: &[u8]) -> String {
@@ -72,7 +67,6 @@ mod tests {
         );
         assert_eq!(line("\u{9b}31m"), "\\xc2\\x9b31m", "one-character CSI");
         assert_eq!(line("\u{202e}gpj"), "\\xe2\\x80\\xaegpj");
-        assert_eq!(lines("a\x1b\nb"), "a\\x1b\nb");
     }
 
     #[test]

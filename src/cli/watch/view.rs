@@ -5,7 +5,7 @@
 //! only for a view that was complete; a snapshot is collected aside and swapped in
 //! whole, and what it changes is told as differences.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::grpc::proto::{
     self, Process, ProcessEventKind, ResetReason, WatchProcessesResponse,
@@ -16,18 +16,18 @@ use crate::grpc::proto::{
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum News {
     /// In the first snapshot.
-    Found(Process),
+    Found(Arc<Process>),
     /// A change. For a process that left or was deleted, `new` is what was last
     /// known.
     Event {
-        event: proto::ProcessEvent,
-        old: Option<Process>,
-        new: Process,
+        event: Box<proto::ProcessEvent>,
+        old: Option<Arc<Process>>,
+        new: Arc<Process>,
     },
     /// A later snapshot shows it different from what was known.
     Resynced {
-        old: Option<Process>,
-        new: Process,
+        old: Option<Arc<Process>>,
+        new: Arc<Process>,
         gone: bool,
     },
     /// The stream could not go on where it was.
@@ -52,9 +52,9 @@ pub(crate) enum Broken {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct View {
-    processes: BTreeMap<String, Process>,
+    processes: BTreeMap<String, Arc<Process>>,
     /// The snapshot that is coming in.
-    shadow: Option<BTreeMap<String, Process>>,
+    shadow: Option<BTreeMap<String, Arc<Process>>>,
     /// `to_revision` of the last message of this stream; none before `opened`.
     chain: Option<i64>,
     epoch: String,
@@ -74,7 +74,7 @@ impl View {
 
     /// The processes, by name.
     pub(crate) fn processes(&self) -> impl ExactSizeIterator<Item = &Process> {
-        self.processes.values()
+        self.processes.values().map(|process| &**process)
     }
 
     /// The revision the view is complete at.
@@ -166,7 +166,7 @@ impl View {
     fn collect(&mut self, part: &proto::SnapshotPart) -> Result<Vec<News>, Broken> {
         let shadow = self.shadow.as_mut().ok_or(Broken::OutOfOrder("snapshot"))?;
         for process in &part.processes {
-            shadow.insert(process.name.clone(), process.clone());
+            shadow.insert(process.name.clone(), Arc::new(process.clone()));
         }
         Ok(Vec::new())
     }
@@ -228,17 +228,17 @@ impl View {
 
     /// None where the view already had it, or never did and it is gone.
     fn apply_one(&mut self, event: &proto::ProcessEvent) -> Option<News> {
-        let new = event.process.as_ref()?;
+        let new = Arc::new(event.process.clone()?);
         let old = self.processes.get(&new.name).cloned();
         match event.kind() {
             ProcessEventKind::Deleted | ProcessEventKind::Left => {
                 let known = old.filter(|known| known.uid == new.uid)?;
                 self.processes.remove(&new.name);
-                let event = event.clone();
+                let event = Box::new(event.clone());
                 Some(News::Event {
                     event,
                     old: Some(known),
-                    new: new.clone(),
+                    new,
                 })
             }
             ProcessEventKind::Added | ProcessEventKind::Changed | ProcessEventKind::Unspecified => {
@@ -248,11 +248,11 @@ impl View {
                 if is_old {
                     return None;
                 }
-                self.processes.insert(new.name.clone(), new.clone());
+                self.processes.insert(new.name.clone(), Arc::clone(&new));
                 Some(News::Event {
-                    event: event.clone(),
+                    event: Box::new(event.clone()),
                     old,
-                    new: new.clone(),
+                    new,
                 })
             }
         }

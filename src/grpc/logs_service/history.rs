@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     filter::{Continued, Filter},
-    session::{STEP_READS_MAX, Session},
+    tailing::{STEP_READS_MAX, Tailing},
 };
 use crate::{
     domain::time::Timestamp,
@@ -78,14 +78,14 @@ impl History {
     }
 
     /// Sends or reads on, by a bounded amount. Whether all of it is sent.
-    pub(super) fn step<R>(&mut self, session: &mut Session<R>) -> bool {
+    pub(super) fn step<R>(&mut self, tailing: &mut Tailing<R>) -> bool {
         for _ in 0..STEP_READS_MAX {
             let Some(slot) = self.hungry.pop() else {
                 break;
             };
-            self.fill(slot, session);
+            self.fill(slot, tailing);
         }
-        while self.hungry.is_empty() && !session.outbox.has_message() {
+        while self.hungry.is_empty() && !tailing.outbox.has_message() {
             let Some(Reverse((_, slot))) = self.fronts.pop() else {
                 return true;
             };
@@ -93,28 +93,28 @@ impl History {
                 continue;
             };
             if let (Some(entry), Some(source)) =
-                (part.entries.pop_front(), session.sources.get(&slot))
+                (part.entries.pop_front(), tailing.sources.get(&slot))
             {
-                session.outbox.entry(&source.origin, entry);
+                tailing.outbox.entry(&source.origin, entry);
             }
             self.show_front(slot);
         }
         false
     }
 
-    fn fill<R>(&mut self, slot: Slot, session: &mut Session<R>) {
-        let Some(source) = session.sources.get_mut(&slot) else {
+    fn fill<R>(&mut self, slot: Slot, tailing: &mut Tailing<R>) {
+        let Some(source) = tailing.sources.get_mut(&slot) else {
             return;
         };
         let budget =
-            (MERGE_BYTES_MAX / session.reader.len().max(1)).clamp(PART_BYTES_MIN, PART_BYTES_MAX);
-        let batch = session.reader.read(slot, budget, source.history_end);
+            (MERGE_BYTES_MAX / tailing.reader.len().max(1)).clamp(PART_BYTES_MIN, PART_BYTES_MAX);
+        let batch = tailing.reader.read(slot, budget, source.history_end);
         if let Some(gap) = batch.gap {
-            session.outbox.gap(&source.origin, gap);
+            tailing.outbox.gap(&source.origin, gap);
         }
         let part = self.read.entry(slot).or_default();
         part.more = batch.more;
-        let filter = &session.query.filter;
+        let filter = &tailing.query.filter;
         let continued = &mut source.continued;
         part.entries.extend(
             batch

@@ -26,7 +26,7 @@ pub(super) struct Origin {
 /// What is about to be sent, in order.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    // BOUND: one step of the session fills it, and none while a message waits.
+    // BOUND: one step of the tailing fills it, and none while a message waits.
     messages: VecDeque<proto::TailLogsResponse>,
     entries: Vec<proto::LogEntry>,
     bytes: usize,

@@ -3,7 +3,7 @@
 //! its value.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     ffi::OsString,
     io,
     path::PathBuf,
@@ -35,10 +35,13 @@ type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// Messages, then the status that ends the stream; none: it stays open.
 type Script<T> = (Vec<T>, Option<Status>);
 
+/// An encoded response, or a failure.
+type Answer = Result<Vec<u8>, Status>;
+
 /// What the fake answers and was asked.
 #[derive(Default)]
 pub(crate) struct Book {
-    answers: Mutex<HashMap<&'static str, VecDeque<Result<Vec<u8>, Status>>>>,
+    answers: Mutex<HashMap<&'static str, VecDeque<Answer>>>,
     asked: Mutex<Vec<(&'static str, Vec<u8>)>>,
     watches: Mutex<VecDeque<Script<proto::WatchProcessesResponse>>>,
     tails: Mutex<VecDeque<Script<proto::TailLogsResponse>>>,
@@ -173,7 +176,7 @@ impl Fake {
         }
     }
 
-    fn put(&self, method: &'static str, answer: Result<Vec<u8>, Status>) {
+    fn put(&self, method: &'static str, answer: Answer) {
         self.book
             .answers
             .lock()
@@ -204,13 +207,11 @@ pub(crate) fn run_to(
     stdout: &mut dyn io::Write,
 ) -> (ExitCode, String) {
     let mut stderr = Vec::new();
-    let env = |name: &str| {
-        setup
-            .env
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.clone())
-    };
+    let env: BTreeMap<String, String> = setup
+        .env
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect();
     let now = || SystemTime::UNIX_EPOCH + Duration::from_secs(NOW.unsigned_abs());
     let mut console = Console {
         stdout,

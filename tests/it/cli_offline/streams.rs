@@ -111,7 +111,11 @@ r5  web  STOPPED
     };
     assert_eq!(asked[1].resume_token, token(6));
     assert_eq!(asked[2].resume_token, token(9));
-    assert!(asked.iter().all(|asked| asked.selector == asked.selector));
+    assert!(
+        asked
+            .windows(2)
+            .all(|pair| pair[0].selector == pair[1].selector)
+    );
 }
 
 #[test]

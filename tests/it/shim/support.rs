@@ -25,6 +25,9 @@ use tokio::{
 /// Nothing here takes so long unless it is broken.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// In the environment of every process of a run, wherever it goes.
+const MARK: &str = "TEST_RUN";
+
 /// A run under test.
 pub(crate) struct Running {
     pub(crate) run: Box<dyn Run>,
@@ -32,6 +35,7 @@ pub(crate) struct Running {
     pub(crate) seen: Vec<RunEvent>,
     pub(crate) pid: i32,
     pub(crate) cgroup: Option<String>,
+    mark: String,
     output: File,
 }
 
@@ -57,12 +61,13 @@ pub(crate) fn launch(argv: &[&str]) -> (Launch, File) {
     let (output, input) = std::io::pipe().unwrap();
     let stderr = input.try_clone().unwrap();
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let uid = Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes());
     let launch = Launch {
-        uid: Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
+        uid,
         run_id: 1,
         name: ProcessName::new("test").unwrap(),
         argv: os(argv),
-        env: vec![("PATH".into(), path)],
+        env: vec![("PATH".into(), path), (MARK.into(), uid.to_string().into())],
         env_files: Vec::new(),
         env_overrides: Vec::new(),
         working_directory: None,
@@ -81,12 +86,14 @@ pub(crate) fn launch(argv: &[&str]) -> (Launch, File) {
 
 pub(crate) fn begin(runner: &dyn Runner, (launch, output): (Launch, File)) -> Running {
     let (sender, events) = mpsc::channel(16);
+    let mark = format!("{MARK}={}", launch.uid);
     Running {
         run: runner.launch(launch, sender),
         events,
         seen: Vec::new(),
         pid: 0,
         cgroup: None,
+        mark,
         output,
     }
 }
@@ -160,9 +167,7 @@ impl Running {
             "{:?}",
             self.seen
         );
-        if let Some(pid) = Some(self.pid).filter(|pid| *pid != 0) {
-            assert!(!in_session(pid), "processes of session {pid} are left");
-        }
+        assert_eq!(self.processes(), [], "left behind by {:?}", self.seen);
         exits.into_iter().next().unwrap()
     }
 
@@ -185,6 +190,27 @@ impl Running {
             String::from_utf8_lossy(&line).into_owned()
         });
         timeout(PATIENCE, reading).await.unwrap().unwrap()
+    }
+
+    /// Waits until it has started and said so `times` times.
+    pub(crate) async fn ready(&mut self, times: usize) {
+        self.started().await;
+        for _ in 0..times {
+            assert_eq!(self.line().await, "ready");
+        }
+    }
+
+    /// Its live processes, found from outside.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let marked = |pid: &i32| {
+            std::fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|env| env.split(|b| *b == 0).any(|v| v == self.mark.as_bytes()))
+        };
+        let of_main = |pid: &i32| {
+            self.pid != 0
+                && stat(*pid).is_some_and(|(state, [_, _, of])| of == self.pid && state != "Z")
+        };
+        pids().filter(|pid| of_main(pid) || marked(pid)).collect()
     }
 
     /// The shim that owns it.
@@ -239,26 +265,7 @@ fn pids() -> impl Iterator<Item = i32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-fn in_session(session: i32) -> bool {
-    pids().any(|pid| stat(pid).is_some_and(|(_, [_, _, of])| of == session))
-}
-
-/// Live processes with `marker` as an argument: how a test finds its own,
-/// wherever they went.
-pub(crate) fn marked(marker: &str) -> Vec<i32> {
-    pids()
-        .filter(|pid| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|text| text.split(|b| *b == 0).any(|arg| arg == marker.as_bytes()))
-        })
-        .collect()
-}
-
-/// An argument nobody else has.
-pub(crate) fn marker() -> String {
-    format!("marker-{}", uuid::Uuid::new_v4().simple())
-}
-
 pub(crate) fn kill(pid: i32, signal: nix::sys::signal::Signal) {
+    assert!(pid > 1, "not the pid of a process of ours: {pid}");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 }

@@ -17,7 +17,7 @@ use tonic::Status;
 use super::super::{field_invalid, proto, tail};
 use crate::{
     domain::{
-        id::{ProcessName, Uid},
+        id::{ProcessName, Revision, Uid},
         time::Timestamp,
     },
     logs::{Clock, Limits, Logs, Start},
@@ -32,7 +32,7 @@ pub(super) type Call = Pin<Box<dyn Stream<Item = Result<proto::TailLogsResponse,
 pub(super) struct Harness {
     pub(super) logs: Logs,
     pub(super) found: Found,
-    pub(super) changed: watch::Sender<i64>,
+    pub(super) changed: watch::Sender<Revision>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -53,7 +53,7 @@ impl Harness {
         Self {
             logs: Logs::with_clock(Limits::default(), clock).unwrap(),
             found: Found::default(),
-            changed: watch::Sender::new(0),
+            changed: watch::Sender::new(Revision::ZERO),
             shutdown: CancellationToken::new(),
         }
     }
@@ -71,14 +71,16 @@ impl Harness {
         found.retain(|(other, _)| *other != name);
         found.push((name, uid));
         drop(found);
-        self.changed.send_modify(|revision| *revision += 1);
+        self.changed
+            .send_modify(|revision| *revision = revision.next());
     }
 
     pub(super) fn unlist(&self, name: &str) {
         let mut found = self.found.lock().unwrap();
         found.retain(|(other, _)| other.as_str() != name);
         drop(found);
-        self.changed.send_modify(|revision| *revision += 1);
+        self.changed
+            .send_modify(|revision| *revision = revision.next());
     }
 
     pub(super) fn run(&self, name: &str, number: u8, run_id: i64) -> Child {

@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::{
     super::{super::proto, filter::Continued, history::Locating, message::Origin, query::Begin},
-    Phase, Session,
+    Phase, Tailing,
 };
 use crate::{
     domain::id::{ProcessName, Uid},
@@ -17,6 +17,7 @@ use crate::{
 /// A process as this call follows it.
 #[derive(Debug)]
 pub(in super::super) struct Source {
+    uid: Uid,
     pub(in super::super) origin: Origin,
     pub(in super::super) continued: Continued,
     /// What arrived before the call: up to this entry.
@@ -32,9 +33,9 @@ pub(super) enum Matching {
     No,
 }
 
-// === impl Session ===
+// === impl Tailing ===
 
-impl<R> Session<R>
+impl<R> Tailing<R>
 where
     R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status>,
 {
@@ -116,6 +117,7 @@ where
         self.sources.insert(
             slot,
             Source {
+                uid,
                 origin,
                 continued: Continued::default(),
                 history_end: window.end,
@@ -159,7 +161,8 @@ where
 
     pub(super) fn detach(&mut self, slot: Slot) {
         self.reader.detach(slot);
-        self.sources.remove(&slot);
-        self.slots.retain(|_, other| *other != slot);
+        if let Some(source) = self.sources.remove(&slot) {
+            self.slots.remove(&source.uid);
+        }
     }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use self::sources::{Matching, Source};
 use super::{
     super::proto,
     ERROR_DOMAIN,
@@ -27,11 +28,9 @@ use super::{
     query::Query,
 };
 use crate::{
-    domain::id::{ProcessName, Uid},
+    domain::id::{ProcessName, Revision, Uid},
     logs::{Reader, Slot},
 };
-
-use self::sources::{Matching, Source};
 
 /// Bytes read from one process before the next has its turn.
 const TURN_BYTES_MAX: usize = 64 * 1024;
@@ -45,7 +44,7 @@ const RESOLVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// After a shutdown, clients wait about this long.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) struct Session<R> {
+pub(super) struct Tailing<R> {
     pub(super) query: Query,
     pub(super) reader: Reader,
     pub(super) sources: HashMap<Slot, Source>,
@@ -54,7 +53,7 @@ pub(super) struct Session<R> {
     locating: Vec<Locating>,
     phase: Phase,
     resolve: R,
-    changed: Option<watch::Receiver<i64>>,
+    changed: Option<watch::Receiver<Revision>>,
     created: watch::Receiver<u64>,
     resolve_at: Option<Instant>,
     resolved: Instant,
@@ -69,9 +68,9 @@ enum Phase {
     Ended(Option<Status>),
 }
 
-// === impl Session ===
+// === impl Tailing ===
 
-impl<R> Session<R>
+impl<R> Tailing<R>
 where
     R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status>,
 {
@@ -80,13 +79,13 @@ where
         reader: Reader,
         query: Query,
         resolve: R,
-        mut changed: watch::Receiver<i64>,
+        mut changed: watch::Receiver<Revision>,
         shutdown: CancellationToken,
     ) -> Result<Self, Status> {
         let now = Instant::now();
         changed.mark_unchanged();
         let found = resolve(&query.selector)?;
-        let mut session = Self {
+        let mut tailing = Self {
             created: reader.created(),
             reader,
             sources: HashMap::new(),
@@ -104,9 +103,9 @@ where
             query,
         };
         for (name, uid) in found {
-            session.attach(&name, uid);
+            tailing.attach(&name, uid);
         }
-        Ok(session)
+        Ok(tailing)
     }
 
     /// The next message; `None` after the end.

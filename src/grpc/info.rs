@@ -1,0 +1,76 @@
+//! `GetServerInfo`: who answers, and within what bounds.
+
+use std::time::Duration;
+
+use super::{
+    convert::{duration, timestamp},
+    dedupe::{REQUEST_IDS_MAX, RETENTION},
+    page::{CUTS_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+    proto,
+    server::REQUEST_BYTES_MAX,
+    service::{BATCH_GET_BYTES_MAX, BATCH_PROCESSES_MAX, EXPLAIN_EVENTS_MAX, Setup},
+};
+use crate::{
+    domain::{id::Revision, limits},
+    registry::Mode,
+};
+
+/// Silence on a stream after which it says that it lives, if the caller does not
+/// say otherwise.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// What the domain and the unary calls are bounded by.
+const LIMITS: [(&str, usize); 17] = [
+    ("name_chars_max", limits::NAME_CHARS_MAX),
+    ("label_chars_max", limits::LABEL_CHARS_MAX),
+    ("labels_max", limits::LABELS_MAX),
+    ("annotations_bytes_max", limits::ANNOTATIONS_BYTES_MAX),
+    ("command_bytes_max", limits::COMMAND_BYTES_MAX),
+    ("dependencies_max", limits::DEPENDENCIES_MAX),
+    ("processes_max", limits::PROCESSES_MAX),
+    ("exit_history_max", limits::EXIT_HISTORY_MAX),
+    ("mailbox_max", limits::MAILBOX_MAX),
+    ("waiters_max", limits::WAITERS_MAX),
+    ("batch_processes_max", BATCH_PROCESSES_MAX),
+    ("batch_get_bytes_max", BATCH_GET_BYTES_MAX),
+    ("list_page_entries_max", PAGE_ENTRIES_MAX),
+    ("list_page_bytes_max", PAGE_BYTES_MAX),
+    ("list_cuts_max", CUTS_MAX),
+    ("request_ids_max", REQUEST_IDS_MAX),
+    ("explain_events_max", EXPLAIN_EVENTS_MAX),
+];
+
+/// Answers for `principal`, the caller.
+pub(super) fn info(setup: &Setup, principal: &str) -> proto::GetServerInfoResponse {
+    let registry = setup.supervisor.registry();
+    let own = LIMITS.iter().map(|(name, max)| {
+        let max = i64::try_from(*max).unwrap_or(i64::MAX);
+        ((*name).to_owned(), max)
+    });
+    let others = setup
+        .limits
+        .iter()
+        .map(|(name, max)| ((*name).to_owned(), *max));
+    proto::GetServerInfoResponse {
+        header: Some(proto::ResponseHeader {
+            epoch: setup.lineage.epoch.to_string(),
+            revision: registry.head().get(),
+        }),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance_id: setup.instance_id.to_string(),
+        start_time: timestamp(setup.started),
+        server_time: timestamp((setup.now)()),
+        oldest_resumable_revision: registry.oldest_resumable(Mode::EveryChange).get(),
+        oldest_resumable_latest_revision: registry.oldest_resumable(Mode::LatestState).get(),
+        capabilities: setup.capabilities.clone(),
+        max_request_bytes: i64::try_from(REQUEST_BYTES_MAX).unwrap_or(i64::MAX),
+        request_id_retention: Some(duration(RETENTION)),
+        default_heartbeat_interval: Some(duration(HEARTBEAT)),
+        conditions: Vec::new(),
+        // Nothing is stored yet.
+        durable_revision: Revision::ZERO.get(),
+        limits: own.chain(others).collect(),
+        principal: principal.to_owned(),
+        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+    }
+}

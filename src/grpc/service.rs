@@ -1,0 +1,211 @@
+//! `procession.v1.ProcessManager`: each call is converted, carried out by the
+//! supervisor, and converted back.
+//!
+//! Every answer has the position at which it is true: a read that of its state, a
+//! write that of what it did. Deliberately absent: authorization (a layer before
+//! this), policy (the supervisor's), and anything a process does.
+
+mod batch;
+mod call;
+mod configure;
+mod control;
+mod explain;
+mod read;
+mod rpc;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use futures_util::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Status};
+
+use self::call::Call;
+use super::{
+    auth::Principal, convert::Unacceptable, dedupe::Dedupe, logs_service, mask::Mask, page::Pages,
+    proto, selector, server::ApiThread, status, watch_service,
+};
+use crate::{
+    domain::{id::Revision, time::Timestamp},
+    grpc::watch_service::{Streams, WatchContext},
+    supervisor::{Refused, Supervisor},
+    watch::{Heads, Lineage},
+};
+
+/// Processes of one batch, and names of one batch read.
+pub const BATCH_PROCESSES_MAX: usize = 1000;
+/// Bytes of the processes of one batch read.
+pub const BATCH_GET_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Events of one explanation.
+pub const EXPLAIN_EVENTS_MAX: usize = 100;
+
+/// What the composition root hands to the service.
+#[derive(Clone)]
+pub struct Setup {
+    /// Carries everything out.
+    pub supervisor: Supervisor,
+    /// This epoch and its ancestors.
+    pub lineage: Arc<Lineage>,
+    /// All open streams.
+    pub streams: Arc<Streams>,
+    /// Stable over restarts of the daemon.
+    pub instance_id: Arc<str>,
+    /// The wall clock, for display.
+    pub now: fn() -> Timestamp,
+    /// When the daemon started.
+    pub started: Timestamp,
+    /// Optional features that this daemon has, e.g. `cgroup`.
+    pub capabilities: Vec<String>,
+    /// Limits of other layers, to be told with those of the domain and the
+    /// service, e.g. `watch_streams_max`.
+    pub limits: Vec<(&'static str, i64)>,
+    /// Begins a shutdown that stops every process; returns at once.
+    pub shutdown: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What the services of all API threads share.
+#[derive(Debug)]
+pub struct Shared {
+    setup: Setup,
+    dedupe: Arc<Dedupe>,
+    pages: Pages,
+}
+
+/// The service of one API thread; cheap to clone.
+#[derive(Clone)]
+pub struct ProcessManagerService {
+    shared: Arc<Shared>,
+    heads: Heads,
+    /// Cancelled when streams must end.
+    closing: CancellationToken,
+}
+
+/// A stream of responses.
+pub type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+// === impl Setup ===
+
+impl fmt::Debug for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("supervisor", &self.supervisor)
+            .field("lineage", &self.lineage)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// For [`ProcessManagerService::new`] on each API thread.
+    #[must_use]
+    pub fn new(setup: Setup) -> Arc<Self> {
+        Arc::new(Self {
+            setup,
+            dedupe: Arc::default(),
+            pages: Pages::default(),
+        })
+    }
+}
+
+// === impl ProcessManagerService ===
+
+impl fmt::Debug for ProcessManagerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shared, f)
+    }
+}
+
+impl ProcessManagerService {
+    /// The service of `thread`.
+    #[must_use]
+    pub fn new(shared: &Arc<Shared>, thread: &ApiThread) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            heads: thread.heads.clone(),
+            closing: thread.closing.clone(),
+        }
+    }
+
+    fn setup(&self) -> &Setup {
+        &self.shared.setup
+    }
+
+    fn epoch(&self) -> &str {
+        &self.setup().lineage.epoch
+    }
+
+    fn supervisor(&self) -> &Supervisor {
+        &self.setup().supervisor
+    }
+
+    fn head(&self) -> Revision {
+        self.supervisor().registry().head()
+    }
+
+    fn header(&self, revision: Revision) -> Option<proto::ResponseHeader> {
+        Some(proto::ResponseHeader {
+            epoch: self.epoch().to_owned(),
+            revision: revision.get(),
+        })
+    }
+
+    fn refused(&self, refused: &Refused) -> Status {
+        status::refused(refused, self.epoch())
+    }
+
+    fn shut_down(&self, mode: i32) -> Result<proto::ShutdownServerResponse, Status> {
+        match proto::ShutdownMode::try_from(mode) {
+            Ok(proto::ShutdownMode::Unspecified | proto::ShutdownMode::StopProcesses) => {
+                let header = self.header(self.head());
+                (self.setup().shutdown)();
+                Ok(proto::ShutdownServerResponse { header })
+            }
+            Ok(proto::ShutdownMode::KeepProcesses) => {
+                Err(status::capability_missing("keep_processes", "mode"))
+            }
+            Ok(proto::ShutdownMode::Reexec) => Err(status::capability_missing("reexec", "mode")),
+            Err(_) => Err(Unacceptable::field("mode", "is no known value").into()),
+        }
+    }
+
+    fn tail_logs(
+        &self,
+        request: proto::TailLogsRequest,
+    ) -> Result<ResponseStream<proto::TailLogsResponse>, Status> {
+        let registry = self.supervisor().registry().clone();
+        let resolve = move |selector: &proto::ProcessSelector| {
+            let filter = selector::filter(Some(selector))?;
+            let mut found = Vec::new();
+            for node in registry.snapshot().nodes {
+                if filter.matches(node.body()) {
+                    found.push((node.body().name().clone(), node.uid()));
+                }
+            }
+            Ok(found)
+        };
+        let (logs, heads) = (self.supervisor().logs(), self.heads.clone());
+        let stream = logs_service::tail(logs, resolve, heads, request, self.closing.clone())?;
+        Ok(Box::pin(stream))
+    }
+
+    fn watch(
+        &self,
+        request: Request<proto::WatchProcessesRequest>,
+    ) -> Result<ResponseStream<proto::WatchProcessesResponse>, Status> {
+        let setup = self.setup();
+        let context = WatchContext {
+            registry: setup.supervisor.registry().clone(),
+            lineage: Arc::clone(&setup.lineage),
+            heads: self.heads.clone(),
+            closing: self.closing.clone(),
+            streams: Arc::clone(&setup.streams),
+            now: setup.now,
+        };
+        let principal = Principal(Call::of(&request).principal);
+        let message = request.into_inner();
+        let mask = Mask::parse(message.read_mask.as_ref()).map_err(Unacceptable::Fields)?;
+        watch_service::watch(&context, &principal, &message, mask)
+    }
+}
