@@ -5,4 +5,5 @@ mod invariants;
 mod liveness;
 mod property;
 mod resets;
+mod stress;
 mod world;
