@@ -30,20 +30,22 @@ use self::state_dir::StateDir;
 pub use self::state_dir::StateDirError;
 use crate::{
     config::Config,
-    domain::id::{Revision, Uid},
+    domain::{
+        id::{Revision, Uid},
+        status::Cause,
+    },
     grpc::{
-        proto::process_manager_server::ProcessManagerServer,
         server::{
-            ApiThread, ConnectionLimits, REQUEST_BYTES_MAX, Running, Server, ServerConfig,
-            ServerError, TcpConfig, UnixConfig,
+            ApiThread, ConnectionLimits, Running, Server, ServerConfig, ServerError, TcpConfig,
+            UnixConfig,
         },
-        service::{ProcessManagerService, Setup as ServiceSetup, Shared},
+        service::{ProcessManagerService, Setup as ServiceSetup},
         watch_service::Streams,
     },
     logs::{Limits as LogLimits, Logs},
     registry::{Limits, Registry},
     runner::{RunnerError, ShimRunner},
-    supervisor::{Clock, Setup, Supervisor, wall_now},
+    supervisor::{Clock, Setup, Supervisor},
     watch::Lineage,
 };
 
@@ -67,7 +69,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Daemon {
     supervisor: Supervisor,
-    service: Arc<Shared>,
+    service: ProcessManagerService,
     server: Running,
     shutdown_asked: CancellationToken,
     supervision: Supervision,
@@ -129,7 +131,7 @@ impl Daemon {
         });
         let shutdown_asked = CancellationToken::new();
         let shutdown = shutdown_asked.clone();
-        let service = Shared::new(ServiceSetup {
+        let service = ProcessManagerService::new(ServiceSetup {
             supervisor: supervisor.clone(),
             lineage: Arc::new(Lineage {
                 epoch: new_uuid().into(),
@@ -137,21 +139,14 @@ impl Daemon {
             }),
             streams: Arc::new(Streams::default()),
             instance_id: state_dir.instance_id.as_str().into(),
-            now: wall_now,
+            clock,
             started: clock.now().wall,
             capabilities: Vec::new(),
             limits: Vec::new(),
             shutdown: Arc::new(move || shutdown.cancel()),
         });
-        let shared = Arc::clone(&service);
-        let routes = move |thread: ApiThread| {
-            let service = ProcessManagerService::new(&shared, &thread);
-            Routes::new(
-                ProcessManagerServer::new(service)
-                    .max_decoding_message_size(REQUEST_BYTES_MAX)
-                    .max_encoding_message_size(REQUEST_BYTES_MAX),
-            )
-        };
+        let served = service.clone();
+        let routes = move |thread: ApiThread| Routes::new(served.on(thread).into_server());
         let server = bound.serve(&registry, routes)?;
         Ok(Self {
             supervisor,
@@ -187,7 +182,7 @@ impl Daemon {
     /// The status that a client would get.
     pub async fn apply(&self, config: Config) -> Result<(), tonic::Status> {
         self.service
-            .apply_config(config.processes, config.groups)
+            .apply_config(config.processes, config.groups, Cause::CONFIG)
             .await
     }
 

@@ -59,7 +59,7 @@ pub(super) fn info(setup: &Setup, principal: &str) -> proto::GetServerInfoRespon
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         instance_id: setup.instance_id.to_string(),
         start_time: timestamp(setup.started),
-        server_time: timestamp((setup.now)()),
+        server_time: timestamp(setup.clock.now().wall),
         oldest_resumable_revision: registry.oldest_resumable(Mode::EveryChange).get(),
         oldest_resumable_latest_revision: registry.oldest_resumable(Mode::LatestState).get(),
         capabilities: setup.capabilities.clone(),

@@ -15,22 +15,29 @@ mod rpc;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use self::call::Call;
 use super::{
-    auth::Principal, convert::Unacceptable, dedupe::Dedupe, logs_service, mask::Mask, page::Pages,
-    proto, selector, server::ApiThread, status, watch_service,
+    auth::Principal,
+    convert::Unacceptable,
+    dedupe::Dedupe,
+    logs_service,
+    mask::Mask,
+    page::Pages,
+    proto::{self, process_manager_server::ProcessManagerServer},
+    selector,
+    server::{ApiThread, REQUEST_BYTES_MAX},
+    status::{self, Reason},
+    watch_service::{self, Streams, WatchContext},
 };
 use crate::{
     domain::{id::Revision, time::Timestamp},
-    grpc::watch_service::{Streams, WatchContext},
-    supervisor::{Refused, Supervisor},
-    watch::{Heads, Lineage},
+    supervisor::{Clock, Refused, Supervisor, wall_now},
+    watch::Lineage,
 };
 
 /// Processes of one batch, and names of one batch read.
@@ -51,8 +58,8 @@ pub struct Setup {
     pub streams: Arc<Streams>,
     /// Stable over restarts of the daemon.
     pub instance_id: Arc<str>,
-    /// The wall clock, for display.
-    pub now: fn() -> Timestamp,
+    /// The daemon's clocks.
+    pub clock: Clock,
     /// When the daemon started.
     pub started: Timestamp,
     /// Optional features that this daemon has, e.g. `cgroup`.
@@ -64,21 +71,18 @@ pub struct Setup {
     pub shutdown: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// What the services of all API threads share.
-#[derive(Debug)]
-pub struct Shared {
-    setup: Setup,
-    dedupe: Arc<Dedupe>,
-    pages: Pages,
-}
-
-/// The service of one API thread; cheap to clone.
+/// The service; clones share one memory of requests and lists.
 #[derive(Clone)]
 pub struct ProcessManagerService {
     shared: Arc<Shared>,
-    heads: Heads,
-    /// Cancelled when streams must end.
-    closing: CancellationToken,
+    /// Where streams are served; a service without one serves none.
+    thread: Option<ApiThread>,
+}
+
+struct Shared {
+    setup: Setup,
+    dedupe: Arc<Dedupe>,
+    pages: Pages,
 }
 
 /// A stream of responses.
@@ -95,37 +99,49 @@ impl fmt::Debug for Setup {
     }
 }
 
-// === impl Shared ===
-
-impl Shared {
-    /// For [`ProcessManagerService::new`] on each API thread.
-    #[must_use]
-    pub fn new(setup: Setup) -> Arc<Self> {
-        Arc::new(Self {
-            setup,
-            dedupe: Arc::default(),
-            pages: Pages::default(),
-        })
-    }
-}
-
 // === impl ProcessManagerService ===
 
 impl fmt::Debug for ProcessManagerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.shared, f)
+        fmt::Debug::fmt(&self.shared.setup, f)
     }
 }
 
 impl ProcessManagerService {
-    /// The service of `thread`.
+    /// A service over `setup`, not yet on an API thread.
     #[must_use]
-    pub fn new(shared: &Arc<Shared>, thread: &ApiThread) -> Self {
+    pub fn new(setup: Setup) -> Self {
+        let shared = Shared {
+            setup,
+            dedupe: Arc::default(),
+            pages: Pages::default(),
+        };
         Self {
-            shared: Arc::clone(shared),
-            heads: thread.heads.clone(),
-            closing: thread.closing.clone(),
+            shared: Arc::new(shared),
+            thread: None,
         }
+    }
+
+    /// The same service, for `thread`.
+    #[must_use]
+    pub fn on(&self, thread: ApiThread) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            thread: Some(thread),
+        }
+    }
+
+    /// To be added to the routes; refuses what is too large.
+    #[must_use]
+    pub fn into_server(self) -> ProcessManagerServer<Self> {
+        ProcessManagerServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+
+    fn thread(&self) -> Result<&ApiThread, Status> {
+        self.thread.as_ref().ok_or_else(|| {
+            let delay = Duration::from_secs(1);
+            status::retry_later(Reason::Starting, "the daemon is starting", delay)
+        })
     }
 
     fn setup(&self) -> &Setup {
@@ -185,8 +201,10 @@ impl ProcessManagerService {
             }
             Ok(found)
         };
-        let (logs, heads) = (self.supervisor().logs(), self.heads.clone());
-        let stream = logs_service::tail(logs, resolve, heads, request, self.closing.clone())?;
+        let thread = self.thread()?;
+        let (heads, closing) = (thread.heads.clone(), thread.closing.clone());
+        let stream =
+            logs_service::tail(self.supervisor().logs(), resolve, heads, request, closing)?;
         Ok(Box::pin(stream))
     }
 
@@ -194,14 +212,14 @@ impl ProcessManagerService {
         &self,
         request: Request<proto::WatchProcessesRequest>,
     ) -> Result<ResponseStream<proto::WatchProcessesResponse>, Status> {
-        let setup = self.setup();
+        let (setup, thread) = (self.setup(), self.thread()?);
         let context = WatchContext {
             registry: setup.supervisor.registry().clone(),
             lineage: Arc::clone(&setup.lineage),
-            heads: self.heads.clone(),
-            closing: self.closing.clone(),
+            heads: thread.heads.clone(),
+            closing: thread.closing.clone(),
             streams: Arc::clone(&setup.streams),
-            now: setup.now,
+            now: wall_now,
         };
         let principal = Principal(Call::of(&request).principal);
         let message = request.into_inner();

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tonic::{Request, Status};
 
 use super::{
-    BATCH_PROCESSES_MAX, ProcessManagerService, Shared,
+    BATCH_PROCESSES_MAX, ProcessManagerService,
     call::{Call, Done},
 };
 use crate::{
@@ -45,37 +45,6 @@ struct Batch {
     validate_only: bool,
 }
 
-// === impl Shared ===
-
-impl Shared {
-    /// Applies a configuration file as if a client had sent it: checked by the
-    /// same rules, all of it or nothing.
-    ///
-    /// # Errors
-    /// The status that a client would get.
-    pub async fn apply_config(
-        &self,
-        processes: Vec<proto::Process>,
-        groups: Vec<proto::ProcessGroup>,
-    ) -> Result<(), Status> {
-        let batch = batch(proto::BatchApplyProcessesRequest {
-            processes,
-            groups,
-            ..Default::default()
-        })?;
-        let Batch {
-            drafts, rollout, ..
-        } = batch;
-        let refused = |refused: &_| status::refused(refused, &self.setup.lineage.epoch);
-        let supervisor = &self.setup.supervisor;
-        let applied = supervisor.apply_batch(drafts, Vec::new(), rollout, Cause::CONFIG, false);
-        for item in applied.await.map_err(|error| refused(&error))? {
-            item.result.map_err(|error| refused(&error))?;
-        }
-        Ok(())
-    }
-}
-
 // === impl ProcessManagerService ===
 
 impl ProcessManagerService {
@@ -111,6 +80,34 @@ impl ProcessManagerService {
             header,
             results: join_all(results).await,
         })
+    }
+
+    /// Applies what a configuration file asks for, on behalf of `cause`; nothing is
+    /// pruned.
+    ///
+    /// # Errors
+    /// The answer a client would get: to the whole set, or to the first process
+    /// that failed, in which case others may have been applied.
+    pub async fn apply_config(
+        &self,
+        processes: Vec<proto::Process>,
+        groups: Vec<proto::ProcessGroup>,
+        cause: Cause,
+    ) -> Result<(), Status> {
+        let batch = batch(proto::BatchApplyProcessesRequest {
+            processes,
+            groups,
+            ..Default::default()
+        })?;
+        let items = self
+            .supervisor()
+            .apply_batch(batch.drafts, Vec::new(), batch.rollout, cause, false)
+            .await
+            .map_err(|refused| self.refused(&refused))?;
+        items
+            .into_iter()
+            .try_for_each(|item| item.result.map(drop))
+            .map_err(|refused| self.refused(&refused))
     }
 
     pub(super) async fn batch_control(
