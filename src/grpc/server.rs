@@ -5,7 +5,7 @@
 //! API thread: TLS handshake, preface --> tonic --> panic, size, auth --> routes
 //! ```
 //!
-//! Invariants: `bind` leaves nothing behind if it fails; a living daemon's socket
+//! Invariants: `bind` leaves no socket behind if it fails; a living daemon's socket
 //! is never replaced. No peer costs more than its caps: connections in total and
 //! per user or address, five seconds to become an HTTP/2 connection. An accept
 //! error never spins. A drain ends: health says NOT_SERVING first, then streams are
@@ -124,7 +124,7 @@ pub enum ServerError {
     Start(io::Error),
 }
 
-/// Bound listeners; nobody is served yet.
+/// Where a server begins: [`Server::bind`].
 #[derive(Debug)]
 pub struct Server;
 
@@ -178,7 +178,7 @@ impl Server {
     /// Binds the listeners.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left behind then.
+    /// [`ServerError`]; nothing is left behind then, but maybe the directory.
     pub fn bind(config: ServerConfig) -> Result<Bound, ServerError> {
         if config.unix.is_none() && config.tcp.is_none() {
             return Err(ServerError::NoListener);

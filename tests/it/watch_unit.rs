@@ -2,6 +2,8 @@
 //! with the clock stopped.
 
 mod invariants;
+mod liveness;
 mod property;
 mod resets;
+mod stress;
 mod world;

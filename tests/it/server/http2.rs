@@ -4,7 +4,7 @@
 use std::{io::Read, os::unix::net::UnixStream, time::Duration};
 
 use procession::grpc::{
-    proto,
+    proto::{self, watch_processes_response::Payload},
     server::{ConnectionLimits, REQUEST_BYTES_MAX, ServerConfig},
 };
 use tonic::Code;
@@ -212,4 +212,55 @@ async fn a_watch_is_refused_before_its_first_header() {
         assert_eq!((status.code(), reason(&status).as_str()), (code, expected));
     }
     assert_eq!(world.streams.count(), 0);
+}
+
+#[tokio::test]
+async fn a_scope_can_be_resumed_and_another_is_reset() {
+    let world = World::new();
+    let _running = world.serve();
+    let mut client = world.client().await;
+    let of_names = |names: &[&str], resume_token| proto::WatchProcessesRequest {
+        selector: Some(proto::ProcessSelector {
+            names: names.iter().map(|name| (*name).into()).collect(),
+            ..Default::default()
+        }),
+        resume_token,
+        ..Default::default()
+    };
+    let answer = client.watch_processes(of_names(&["a", "b"], None)).await;
+    let first = answer
+        .unwrap()
+        .into_inner()
+        .message()
+        .await
+        .unwrap()
+        .unwrap();
+    let Some(Payload::Opened(opened)) = first.payload else {
+        panic!("{first:?}");
+    };
+    assert_eq!((opened.epoch.as_str(), opened.resumed), ("epoch", false));
+    assert_eq!(opened.mode(), proto::WatchMode::LatestState);
+    let token = Some(proto::ResumeToken {
+        epoch: opened.epoch,
+        revision: 0,
+        scope: opened.scope,
+    });
+    for (names, resumed) in [(["b", "a"], true), (["a", "c"], false)] {
+        let answer = client
+            .watch_processes(of_names(&names, token.clone()))
+            .await;
+        let mut stream = answer.unwrap().into_inner();
+        let first = stream.message().await.unwrap().unwrap();
+        let Some(Payload::Opened(opened)) = first.payload else {
+            panic!("{first:?}");
+        };
+        assert_eq!(opened.resumed, resumed);
+        if !resumed {
+            let second = stream.message().await.unwrap().unwrap();
+            let Some(Payload::Reset(reset)) = second.payload else {
+                panic!("{second:?}");
+            };
+            assert_eq!(reset.reason(), proto::ResetReason::ScopeChanged);
+        }
+    }
 }

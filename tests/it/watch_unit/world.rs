@@ -374,7 +374,7 @@ fn tier(body: &ProcessState) -> String {
         .unwrap_or_default()
 }
 
-fn process(name: &str, state: State, tier: &str) -> ProcessState {
+pub(crate) fn process(name: &str, state: State, tier: &str) -> ProcessState {
     let mut status = Status::new(Desired::Running, Cause::CONFIG, Timestamp(1));
     status.state = state;
     let mut config = Config::default();
