@@ -47,6 +47,7 @@ pub struct Node<B> {
 /// The place of a name in the registry, for as long as the name is registered
 /// and its tombstone is kept. Hold it to spare the lookup.
 pub struct Slot<B> {
+    name: ProcessName,
     newest: Swap<Node<B>>,
 }
 
@@ -215,11 +216,20 @@ impl Tag {
 
 // === impl Slot ===
 
-impl<B> Slot<B> {
+impl<B: Body> Slot<B> {
     pub(super) fn new(node: Arc<Node<B>>) -> Self {
         Self {
+            name: node.body().name().clone(),
             newest: Swap::new(node),
         }
+    }
+}
+
+impl<B> Slot<B> {
+    /// The name whose place it is.
+    #[must_use]
+    pub const fn name(&self) -> &ProcessName {
+        &self.name
     }
 
     /// The newest state, for the owner of the process: one load, and it may be
