@@ -99,7 +99,9 @@ impl<B: Body> Membership<B> {
                 self.table.remove(name);
                 let mut log = core.log.lock();
                 log.base.release(tombstone.slot());
-                log.roster.note_closed();
+                let swept = log.roster.note_closed();
+                drop(log);
+                drop(swept);
             }
         }
     }

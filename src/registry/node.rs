@@ -5,7 +5,8 @@
 //!   once, and its link to the node before it is cut then. So no chain of nodes
 //!   outlives publication and no drop recurses.
 //! - `version` is dense per uid: 1, 2, 3, ...; a tombstone has one of its own.
-//! - A `Closed` node is the last of its slot, is never published and never shown.
+//! - A `Closed` node is the last of its slot. It is never published and reads as
+//!   the tombstone it holds.
 //!
 //! Deliberately absent: what a body means, and any change of a slot (`commit`).
 

@@ -46,15 +46,19 @@ impl<B> Roster<B> {
         self.added.push(slot);
     }
 
-    /// Counts a slot that was closed, and sweeps when there are many.
-    pub(super) fn note_closed(&mut self) {
+    /// Counts a slot that was closed, and sweeps when there are many. Returns what
+    /// to drop after unlocking, because a slot's drop is the body's code.
+    pub(super) fn note_closed(&mut self) -> Option<Pending<B>> {
         self.closed += 1;
-        if self.closed > CLOSED_MIN + (self.sorted.len() + self.added.len()) / 16 {
-            let open = |slot: &&Arc<Slot<B>>| !slot.is_closed();
-            self.sorted = Arc::new(self.sorted.iter().filter(open).cloned().collect());
-            self.added.retain(|slot| !slot.is_closed());
-            self.closed = 0;
+        if self.closed <= CLOSED_MIN + (self.sorted.len() + self.added.len()) / 16 {
+            return None;
         }
+        self.closed = 0;
+        let swept = self.pending();
+        let open = |slot: &&Arc<Slot<B>>| !slot.is_closed();
+        self.sorted = Arc::new(self.sorted.iter().filter(open).cloned().collect());
+        self.added.retain(|slot| !slot.is_closed());
+        Some(swept)
     }
 
     /// What there is now.
