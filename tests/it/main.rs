@@ -2,6 +2,7 @@
 
 mod cli_offline;
 mod config_file;
+mod contract;
 mod logs;
 mod registry_stress;
 mod shim;
