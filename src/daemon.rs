@@ -26,8 +26,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use self::state_dir::StateDirError;
 use self::state_dir::StateDir;
+pub use self::state_dir::StateDirError;
 use crate::{
     config::Config,
     domain::{
@@ -129,14 +129,15 @@ impl Daemon {
             base_env: std::env::vars_os().collect(),
             new_uid: || Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
         });
-        let epoch: Arc<str> = new_uuid().into();
         let shutdown_asked = CancellationToken::new();
         let shutdown = shutdown_asked.clone();
         let service = ProcessManagerService::new(ServiceSetup {
             supervisor: supervisor.clone(),
-            lineage: Arc::new(Lineage { epoch: epoch.as_ref().into(), ancestors: Vec::new() }),
+            lineage: Arc::new(Lineage {
+                epoch: new_uuid().into(),
+                ancestors: Vec::new(),
+            }),
             streams: Arc::new(Streams::default()),
-            epoch,
             instance_id: state_dir.instance_id.as_str().into(),
             clock,
             started: clock.now().wall,
@@ -180,7 +181,9 @@ impl Daemon {
     /// # Errors
     /// The status that a client would get.
     pub async fn apply(&self, config: Config) -> Result<(), tonic::Status> {
-        self.service.apply_config(config, Cause::CONFIG).await
+        self.service
+            .apply_config(config.processes, config.groups, Cause::CONFIG)
+            .await
     }
 
     /// Health answers NOT_SERVING from now on.
@@ -191,7 +194,11 @@ impl Daemon {
     /// Ends serving and the threads. Processes must have been stopped before:
     /// runs that still live are stopped by their shims.
     pub async fn end(self) {
-        let Self { server, supervision, .. } = self;
+        let Self {
+            server,
+            supervision,
+            ..
+        } = self;
         if !server.shutdown().await {
             tracing::warn!("some connections were cut");
         }
@@ -203,14 +210,20 @@ impl Daemon {
 
 impl Supervision {
     fn start() -> Result<Self, DaemonError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let handle = runtime.handle().clone();
         let end = CancellationToken::new();
         let ended = end.clone();
         let thread = thread::Builder::new()
             .name("supervision".into())
             .spawn(move || runtime.block_on(ended.cancelled()))?;
-        Ok(Self { runtime: handle, end, thread: Some(thread) })
+        Ok(Self {
+            runtime: handle,
+            end,
+            thread: Some(thread),
+        })
     }
 }
 

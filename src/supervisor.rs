@@ -26,5 +26,5 @@ pub use api::{
     Ack, BatchItem, Configured, Control, Draft, Edit, Outcome, ProcessNode, Processes, Refused,
     Rollout, Target, WaitFor, WaitResult,
 };
-pub use clock::Clock;
+pub use clock::{Clock, wall_now};
 pub use root::{Ended, Setup, Supervisor};

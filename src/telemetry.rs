@@ -9,7 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Sends log lines to stderr from now on. A second call changes nothing.
 pub fn init(filter: Option<&str>, default: &str) {
-    let wanted = filter.filter(|filter| !filter.is_empty()).unwrap_or(default);
+    let wanted = filter
+        .filter(|filter| !filter.is_empty())
+        .unwrap_or(default);
     let filter = EnvFilter::try_new(wanted).unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

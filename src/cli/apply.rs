@@ -2,10 +2,7 @@
 
 mod plan;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::{collections::BTreeSet, path::Path};
 
 use super::{
     args::{ApplyArgs, DiffArgs, RolloutArg},
@@ -17,11 +14,10 @@ use super::{
     session::Session,
     wait,
 };
-use crate::grpc::proto::{self, ApplyOutcome, ChangeAction, RolloutMode, WaitOutcome};
-
-/// Variables that the file may name.
-type Environment = BTreeMap<String, String>;
-type Loaded = (Vec<proto::Process>, Vec<proto::ProcessGroup>);
+use crate::{
+    config::{self, Config, Environment},
+    grpc::proto::{self, ApplyOutcome, ChangeAction, RolloutMode, WaitOutcome},
+};
 
 pub(crate) async fn apply(
     args: &ApplyArgs,
@@ -119,7 +115,7 @@ fn is_change(result: &proto::BatchItemResult) -> bool {
 
 /// What `apply` and `diff` have in common.
 fn request(
-    (processes, groups): Loaded,
+    Config { processes, groups }: Config,
     prune: bool,
     labels: Option<&str>,
 ) -> proto::BatchApplyProcessesRequest {
@@ -162,9 +158,6 @@ fn rollout(arg: RolloutArg) -> RolloutMode {
 }
 
 /// The processes and groups of `file`, at most as many as one request takes.
-fn load(file: &Path, _env: &Environment) -> Result<Loaded, CliError> {
-    Err(CliError::Config(format!(
-        "{}: this build cannot read files of processes",
-        file.display()
-    )))
+pub(super) fn load(file: &Path, env: &Environment) -> Result<Config, CliError> {
+    config::load(file, env).map_err(|errors| CliError::Config(errors.to_string()))
 }

@@ -11,7 +11,6 @@ use super::{
     paths::{self, Surroundings},
 };
 use crate::{
-    config::{self, Config, Environment},
     daemon::{Daemon, Options},
     domain::{id::ProcessName, status::Cause},
     grpc::server::{API_THREADS_MAX, TcpConfig, TlsFiles, UnixConfig},
@@ -48,22 +47,19 @@ pub(super) fn options(
     let group = listen.socket_group.as_deref().map(group_id).transpose()?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     Ok(Options {
-        socket: UnixConfig { path: paths::socket(global.socket.clone(), here), group },
+        socket: UnixConfig {
+            path: paths::socket(global.socket.clone(), here),
+            group,
+        },
         tcp: tcp(listen)?,
-        state_dir: listen.state_dir.clone().unwrap_or_else(|| paths::default_state_dir(here)),
-        api_threads: listen.api_threads.map_or(cores.min(API_THREADS_MAX), usize::from),
+        state_dir: listen
+            .state_dir
+            .clone()
+            .unwrap_or_else(|| paths::default_state_dir(here)),
+        api_threads: listen
+            .api_threads
+            .map_or(cores.min(API_THREADS_MAX), usize::from),
     })
-}
-
-/// Reads a configuration file with the environment of this process.
-///
-/// # Errors
-/// Everything that is wrong with the file.
-pub(super) fn load(path: &Path) -> Result<Config, CliError> {
-    let texts = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    config::load(path, &texts.collect::<Environment>())
-        .map_err(|errors| CliError::Usage(errors.to_string()))
 }
 
 fn group_id(text: &str) -> Result<u32, CliError> {
@@ -72,9 +68,9 @@ fn group_id(text: &str) -> Result<u32, CliError> {
     }
     match Group::from_name(text) {
         Ok(Some(group)) => Ok(Gid::as_raw(group.gid)),
-        Ok(None) | Err(_) => {
-            Err(CliError::Usage(format!("--socket-group: there is no group {text:?}")))
-        }
+        Ok(None) | Err(_) => Err(CliError::Usage(format!(
+            "--socket-group: there is no group {text:?}"
+        ))),
     }
 }
 
@@ -82,9 +78,12 @@ fn tcp(listen: &ListenArgs) -> Result<Option<TcpConfig>, CliError> {
     if let Some(address) = listen.insecure_tcp {
         return Ok(Some(TcpConfig { address, tls: None }));
     }
-    let (Some(address), Some(certificate), Some(key), Some(client_ca)) =
-        (listen.listen, &listen.tls_cert, &listen.tls_key, &listen.tls_client_ca)
-    else {
+    let (Some(address), Some(certificate), Some(key), Some(client_ca)) = (
+        listen.listen,
+        &listen.tls_cert,
+        &listen.tls_key,
+        &listen.tls_client_ca,
+    ) else {
         return Ok(None);
     };
     let read = |option: &str, path: &Path| {
@@ -96,8 +95,13 @@ fn tcp(listen: &ListenArgs) -> Result<Option<TcpConfig>, CliError> {
         key: read("--tls-key", key)?,
         client_ca: read("--tls-client-ca", client_ca)?,
     };
-    let tls = files.server_config().map_err(|error| CliError::Usage(error.to_string()))?;
-    Ok(Some(TcpConfig { address, tls: Some(Arc::clone(&tls)) }))
+    let tls = files
+        .server_config()
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Ok(Some(TcpConfig {
+        address,
+        tls: Some(Arc::clone(&tls)),
+    }))
 }
 
 // === impl Signals ===

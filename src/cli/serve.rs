@@ -1,7 +1,7 @@
 //! `serve`: the daemon in the foreground.
 
 use super::{
-    CliError, Console, ExitCode,
+    CliError, Console, ExitCode, apply,
     args::{GlobalArgs, ServeArgs},
     foreground::{self, Signals},
 };
@@ -12,11 +12,20 @@ pub(crate) fn serve(
     global: &GlobalArgs,
     console: &mut Console<'_>,
 ) -> Result<ExitCode, CliError> {
-    telemetry::init((console.here.env)("PROCESSION_LOG").as_deref(), "info");
+    telemetry::init(
+        console.here.env.get("PROCESSION_LOG").map(String::as_str),
+        "info",
+    );
     // Before any socket: a faulty file starts nothing.
-    let config = args.config.as_deref().map(foreground::load).transpose()?;
+    let config = args
+        .config
+        .as_deref()
+        .map(|file| apply::load(file, console.here.env))
+        .transpose()?;
     let options = foreground::options(&args.listen, global, console.here)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let daemon = Daemon::start(options).map_err(|e| CliError::Refused(e.to_string()))?;

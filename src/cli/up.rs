@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tonic::Streaming;
 
 use super::{
-    CliError, Console, ExitCode,
+    CliError, Console, ExitCode, apply,
     args::{GlobalArgs, LogsArgs, OutputFormat, UpArgs},
     foreground::{self, Signals},
     list,
@@ -23,32 +23,43 @@ use crate::{
 };
 
 /// Where `up` looks when no file is named.
-const DEFAULT_FILES: [&str; 4] =
-    ["procession.toml", "procession.yaml", "procession.yml", "procession.json"];
+const DEFAULT_FILES: [&str; 4] = [
+    "procession.toml",
+    "procession.yaml",
+    "procession.yml",
+    "procession.json",
+];
 
 pub(crate) fn up(
     args: &UpArgs,
     global: &GlobalArgs,
     console: &mut Console<'_>,
 ) -> Result<ExitCode, CliError> {
-    telemetry::init((console.here.env)("PROCESSION_LOG").as_deref(), "warn");
-    let config = foreground::load(&file(args.file.as_deref())?)?;
+    telemetry::init(
+        console.here.env.get("PROCESSION_LOG").map(String::as_str),
+        "warn",
+    );
+    let config = apply::load(&file(args.file.as_deref())?, console.here.env)?;
     let options = foreground::options(&args.listen, global, console.here)?;
     let socket = options.socket.path.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let daemon = Daemon::start(options).map_err(|e| CliError::Refused(e.to_string()))?;
         let palette = match args.no_color {
             true => Palette::Plain,
-            false => {
-                let no_color = (console.here.env)("NO_COLOR");
-                Palette::choose(console.stdout_is_terminal, no_color.as_deref())
-            }
+            false => Palette::choose(console.stdout_is_terminal, console.here),
         };
         let terminal = console.stdout_is_terminal;
-        let output =
-            Output::new(console.stdout, OutputFormat::Table, terminal, palette, console.now);
+        let output = Output::new(
+            console.stdout,
+            OutputFormat::Table,
+            terminal,
+            palette,
+            console.now,
+        );
         let mut session = Session::open(socket, output, console.stderr).await?;
         let (code, text) = match show(&daemon, config, &mut signals, &mut session).await {
             Ok(end) => end,
@@ -89,7 +100,9 @@ async fn show(
             }
         }
     };
-    session.err.say("stopping every process; Ctrl-C again kills them");
+    session
+        .err
+        .say("stopping every process; Ctrl-C again kills them");
     let left = {
         let mut stopped = std::pin::pin!(foreground::stop_all(daemon, signals));
         loop {
@@ -123,7 +136,10 @@ impl Feed {
             mode: WatchMode::EveryChange.into(),
             ..Default::default()
         };
-        let output = proto::TailLogsRequest { follow: true, ..Default::default() };
+        let output = proto::TailLogsRequest {
+            follow: true,
+            ..Default::default()
+        };
         let args = LogsArgs {
             select: Default::default(),
             follow: true,
@@ -194,8 +210,14 @@ fn file(named: Option<&Path>) -> Result<PathBuf, CliError> {
     if let Some(path) = named {
         return Ok(path.to_owned());
     }
-    let found = DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.is_file());
+    let found = DEFAULT_FILES
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.is_file());
     found.ok_or_else(|| {
-        CliError::Usage(format!("there is no {} here; name a file", DEFAULT_FILES.join(" or ")))
+        CliError::Usage(format!(
+            "there is no {} here; name a file",
+            DEFAULT_FILES.join(" or ")
+        ))
     })
 }

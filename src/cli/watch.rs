@@ -25,8 +25,8 @@ use super::{
 };
 use crate::grpc::proto::{self, WatchMode, watch_processes_response::Payload};
 use screen::Screen;
-pub(crate) use view::View;
 use view::News;
+pub(crate) use view::View;
 
 /// What lines and the table need. Changes elsewhere are not told.
 const FIELDS: &[&str] = &["labels", "group", "generation", "update_time", "status"];

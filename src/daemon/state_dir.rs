@@ -49,7 +49,10 @@ pub enum StateDirError {
 
 impl StateDir {
     /// Creates the directory (0700) if it is missing, and takes its lock.
-    pub(super) fn open(path: &Path, new_id: impl FnOnce() -> String) -> Result<Self, StateDirError> {
+    pub(super) fn open(
+        path: &Path,
+        new_id: impl FnOnce() -> String,
+    ) -> Result<Self, StateDirError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -57,7 +60,10 @@ impl StateDir {
             .map_err(failed(path, "create"))?;
         let lock = lock(path)?;
         let instance_id = instance_id(&path.join("instance-id"), new_id)?;
-        Ok(Self { instance_id, _lock: lock })
+        Ok(Self {
+            instance_id,
+            _lock: lock,
+        })
     }
 }
 
@@ -65,12 +71,20 @@ fn lock(directory: &Path) -> Result<Flock<File>, StateDirError> {
     let path = directory.join("lock");
     let mut file = open(&path)?;
     let mut pid = String::new();
-    file.read_to_string(&mut pid).map_err(failed(&path, "read"))?;
+    file.read_to_string(&mut pid)
+        .map_err(failed(&path, "read"))?;
     let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => lock,
         Err((_, Errno::EWOULDBLOCK)) => {
-            let pid = if pid.is_empty() { "?".to_owned() } else { pid.trim().to_owned() };
-            return Err(StateDirError::InUse { path: directory.to_owned(), pid });
+            let pid = if pid.is_empty() {
+                "?".to_owned()
+            } else {
+                pid.trim().to_owned()
+            };
+            return Err(StateDirError::InUse {
+                path: directory.to_owned(),
+                pid,
+            });
         }
         Err((_, errno)) => return Err(failed(&path, "lock")(errno.into())),
     };
@@ -108,7 +122,11 @@ fn open(path: &Path) -> Result<File, StateDirError> {
 
 fn failed(path: &Path, step: &'static str) -> impl Fn(io::Error) -> StateDirError {
     let path = path.to_owned();
-    move |source| StateDirError::Io { path: path.clone(), step, source }
+    move |source| StateDirError::Io {
+        path: path.clone(),
+        step,
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +143,11 @@ mod tests {
         let expected = std::process::id().to_string();
         assert!(matches!(refused, StateDirError::InUse { pid, .. } if pid == expected));
         drop(first);
-        assert_eq!(StateDir::open(&path, || "third".into()).unwrap().instance_id, "first");
+        assert_eq!(
+            StateDir::open(&path, || "third".into())
+                .unwrap()
+                .instance_id,
+            "first"
+        );
     }
 }

@@ -8,7 +8,7 @@
 //! or the daemon's own user, a peer with a client certificate is served, a peer of
 //! an explicitly insecure listener is served. Deliberately absent: roles, tokens.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use tonic::{Code, Status};
 
@@ -31,8 +31,8 @@ pub enum Peer {
     /// By a client certificate that the client CA vouches for; `None` if it names
     /// nobody.
     Certificate(Option<Principal>),
-    /// Nothing.
-    Insecure(SocketAddr),
+    /// Nothing. The port is left out, so that a caller who reconnects is the same.
+    Insecure(IpAddr),
 }
 
 /// What a method needs.
@@ -268,8 +268,8 @@ mod tests {
         let named = Principal("spiffe://a/b".into());
         let peer = Peer::Certificate(Some(named.clone()));
         assert_eq!(authorize(Some(&peer), 0, GET).unwrap(), named);
-        let peer = Peer::Insecure("127.0.0.1:7".parse().unwrap());
+        let peer = Peer::Insecure("127.0.0.1".parse().unwrap());
         let principal = authorize(Some(&peer), 0, GET).unwrap();
-        assert_eq!(&*principal.0, "insecure:127.0.0.1:7");
+        assert_eq!(&*principal.0, "insecure:127.0.0.1");
     }
 }

@@ -5,7 +5,7 @@
 //! API thread: TLS handshake, preface --> tonic --> panic, size, auth --> routes
 //! ```
 //!
-//! Invariants: `bind` leaves nothing behind if it fails; a living daemon's socket
+//! Invariants: `bind` leaves no socket behind if it fails; a living daemon's socket
 //! is never replaced. No peer costs more than its caps: connections in total and
 //! per user or address, five seconds to become an HTTP/2 connection. An accept
 //! error never spins. A drain ends: health says NOT_SERVING first, then streams are
@@ -124,7 +124,7 @@ pub enum ServerError {
     Start(io::Error),
 }
 
-/// Bound listeners; nobody is served yet.
+/// Where a server begins: [`Server::bind`].
 #[derive(Debug)]
 pub struct Server;
 
@@ -163,7 +163,10 @@ pub struct Addresses {
 
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unix = self.unix.iter().map(|path| format!("unix:{}", path.display()));
+        let unix = self
+            .unix
+            .iter()
+            .map(|path| format!("unix:{}", path.display()));
         let tcp = self.tcp.iter().map(SocketAddr::to_string);
         f.write_str(&unix.chain(tcp).collect::<Vec<_>>().join(" "))
     }
@@ -175,7 +178,7 @@ impl Server {
     /// Binds the listeners.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left behind then.
+    /// [`ServerError`]; nothing is left behind then, but maybe the directory.
     pub fn bind(config: ServerConfig) -> Result<Bound, ServerError> {
         if config.unix.is_none() && config.tcp.is_none() {
             return Err(ServerError::NoListener);
@@ -296,7 +299,8 @@ impl Running {
     /// Health answers NOT_SERVING from now on, while everything is still served:
     /// balancers look elsewhere before the drain begins.
     pub fn announce_shutdown(&self) {
-        self.serving.send_replace(Serving::No);
+        self.serving
+            .send_if_modified(|serving| std::mem::replace(serving, Serving::No) != Serving::No);
     }
 
     /// Drains: no new connections, streams say `closing`, connections end when
@@ -316,7 +320,7 @@ impl Running {
 /// Ends what is left, and waits for the threads, which then have nothing to do.
 impl Drop for Running {
     fn drop(&mut self) {
-        self.serving.send_replace(Serving::No);
+        self.announce_shutdown();
         self.closing.cancel();
         self.killed.cancel();
         for thread in self.threads.drain(..) {

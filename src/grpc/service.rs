@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     domain::{id::Revision, time::Timestamp},
-    supervisor::{Clock, Refused, Supervisor},
+    supervisor::{Clock, Refused, Supervisor, wall_now},
     watch::Lineage,
 };
 
@@ -219,8 +219,7 @@ impl ProcessManagerService {
             heads: thread.heads.clone(),
             closing: thread.closing.clone(),
             streams: Arc::clone(&setup.streams),
-            // The wall clock is the same for every `Clock`.
-            now: || Clock::start().now().wall,
+            now: wall_now,
         };
         let principal = Principal(Call::of(&request).principal);
         let message = request.into_inner();

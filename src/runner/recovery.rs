@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::spawner::Notice;
 use crate::{
-    domain::run::{Exit, RunEvent},
+    domain::run::{Exit, RunEvent, SpawnError},
     shim::{
         cgroup::Cgroup,
         sys::{self, Reaped},
@@ -57,7 +57,11 @@ pub(super) struct Lost {
     pub(super) main: Option<MainProcess>,
     /// Whether its end was told already.
     pub(super) exit_told: bool,
-    pub(super) cgroup: Option<Cgroup>,
+    pub(super) daemon_pid: i32,
+    pub(super) label: String,
+    pub(super) may_have_cgroup: bool,
+    /// Whether whatever came to us since the run began is taken to be of it.
+    pub(super) takes_orphans: bool,
     pub(super) kill_timeout: Duration,
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) round: Round,
@@ -66,19 +70,37 @@ pub(super) struct Lost {
 /// What earlier rounds did.
 #[derive(Debug, Default)]
 pub(super) struct Round {
+    cgroup: Option<Cgroup>,
     deadline: Option<Instant>,
     killing_told: bool,
     survivors_told: bool,
 }
 
+// === impl Surroundings ===
+
+impl Surroundings<'_> {
+    fn is_below(&self, process: &Stat) -> bool {
+        let same = |p: &Stat| p.pid == process.pid && p.start_ticks == process.start_ticks;
+        self.below.iter().any(same)
+    }
+}
+
 // === impl Lost ===
 
 impl Lost {
+    /// Before the first round. Reads files, so not the client's business.
+    pub(super) fn find_cgroup(&mut self) {
+        if self.may_have_cgroup {
+            let found = Cgroup::locate(self.daemon_pid, &self.label);
+            self.round.cgroup = found.filter(Cgroup::exists);
+        }
+    }
+
     /// One round; the shim has been reaped. `true` if nothing is left.
     pub(super) fn clear(&mut self, around: &Surroundings<'_>) -> bool {
         let members = self.members(around);
         if !members.is_empty() {
-            self.kill(&members);
+            self.kill(&members, around);
         }
         if !self.exit_told
             && let Some(exit) = self.exit(around)
@@ -90,23 +112,27 @@ impl Lost {
             self.tell_survivors(&members);
             return false;
         }
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = &self.round.cgroup {
             cgroup.remove();
         }
         self.tell(RunEvent::Empty);
         true
     }
 
-    /// Live processes of the run. Where there is a cgroup it tells them; else
-    /// everything that came to us since the run began is taken to be of a lost
-    /// run.
+    /// Live processes of the run: those of its cgroup, and of the descendants of
+    /// this process those of its session or group.
     fn members(&self, around: &Surroundings<'_>) -> Vec<i32> {
-        let mut pids = self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default();
+        let mut pids = self
+            .round
+            .cgroup
+            .as_ref()
+            .map(Cgroup::pids)
+            .unwrap_or_default();
         let main = self.main.map(|main| main.pid);
         for process in around.below.iter().filter(|process| !process.zombie) {
             let of_main = main == Some(process.session) || main == Some(process.group);
             let since = process.start_ticks >= self.since_ticks;
-            if since && (of_main || self.cgroup.is_none()) && !pids.contains(&process.pid) {
+            if since && (of_main || self.takes_orphans) && !pids.contains(&process.pid) {
                 pids.push(process.pid);
             }
         }
@@ -114,25 +140,33 @@ impl Lost {
         pids
     }
 
-    fn kill(&mut self, members: &[i32]) {
+    fn kill(&mut self, members: &[i32], around: &Surroundings<'_>) {
         if !self.round.killing_told {
             self.round.killing_told = true;
             self.tell(RunEvent::Killing);
         }
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = &self.round.cgroup {
             cgroup.kill();
             // A frozen cgroup dies of SIGKILL all the same; before Linux 5.14
             // the signals below do it.
         }
         for pid in members {
-            let _ = sys::kill(*pid, libc::SIGKILL); // gone meanwhile
+            let is_it = || {
+                let in_cgroup = self.round.cgroup.as_ref().is_some_and(|c| c.contains(*pid));
+                in_cgroup || tree::stat(*pid).is_some_and(|now| around.is_below(&now))
+            };
+            let _ = sys::kill_if(*pid, libc::SIGKILL, is_it); // gone meanwhile
         }
     }
 
     /// The end of the main process, if it is known or can never be.
     fn exit(&self, around: &Surroundings<'_>) -> Option<Exit> {
         let Some(main) = self.main else {
-            return Some(sys::lost_exit());
+            // The gate is opened only after the main process was told of.
+            return Some(sys::spawn_error_exit(SpawnError {
+                errno: 0,
+                message: "the shim ended before it started the program".into(),
+            }));
         };
         let same = |pid, start_ticks| pid == main.pid && start_ticks == main.start_ticks;
         if let Some(orphan) = around

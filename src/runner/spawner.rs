@@ -79,7 +79,11 @@ pub(super) struct Spawn {
 #[derive(Debug)]
 pub(super) enum Notice {
     /// The shim runs and has its definition.
-    Spawned { shim_pid: i32, ctl: OwnedFd },
+    Spawned {
+        shim_pid: i32,
+        start_ticks: u64,
+        ctl: OwnedFd,
+    },
     /// There is no shim.
     SpawnFailed(SpawnError),
     /// The shim ended and was reaped.
@@ -213,7 +217,11 @@ impl Thread {
         let notice = match start_shim(spawn) {
             Ok((shim_pid, ctl)) => {
                 self.shims.insert(shim_pid, notices.clone());
-                Notice::Spawned { shim_pid, ctl }
+                Notice::Spawned {
+                    shim_pid,
+                    start_ticks: tree::stat(shim_pid).map_or(0, |shim| shim.start_ticks),
+                    ctl,
+                }
             }
             Err(error) => Notice::SpawnFailed(error),
         };
@@ -222,7 +230,8 @@ impl Thread {
     }
 
     /// Nobody but this thread reaps, so the pid is still the shim's.
-    fn recover(&mut self, lost: Lost) {
+    fn recover(&mut self, mut lost: Lost) {
+        lost.find_cgroup();
         if self.shims.contains_key(&lost.shim_pid) {
             let _ = sys::kill(lost.shim_pid, libc::SIGKILL);
         }

@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use super::sys;
+
 /// The cgroup of one run.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -26,7 +28,7 @@ pub(crate) struct Cgroup {
 const CREATE_TRIES: u32 = 64;
 /// A cgroup is busy for a moment after its last process ended.
 const REMOVE_TRIES: u32 = 20;
-const FREEZE_TRIES: u32 = 50;
+const FREEZE_TRIES: u32 = 250;
 const PAUSE: Duration = Duration::from_millis(2);
 
 // === impl Cgroup ===
@@ -74,6 +76,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// Its directory, for a process to begin in.
+    pub(crate) fn open(&self) -> io::Result<fs::File> {
+        fs::File::open(&self.dir)
+    }
+
     /// Moves a process into it.
     pub(crate) fn place(&self, pid: i32) -> io::Result<()> {
         write(&self.dir.join("cgroup.procs"), &pid.to_string())
@@ -94,6 +101,22 @@ impl Cgroup {
         pids
     }
 
+    /// Sends a signal to each process in it and below.
+    pub(crate) fn signal(&self, number: i32) {
+        for pid in self.pids() {
+            let _ = sys::kill_if(pid, number, || self.contains(pid)); // gone meanwhile
+        }
+    }
+
+    /// Whether this process is in it or below.
+    pub(crate) fn contains(&self, pid: i32) -> bool {
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("0::"))
+                .any(|path| Path::new(path).starts_with(&self.path))
+        })
+    }
+
     /// Whether any process is in it or below.
     pub(crate) fn populated(&self) -> bool {
         self.event("populated")
@@ -112,7 +135,7 @@ impl Cgroup {
     /// Freezes it, and returns when it is frozen.
     ///
     /// # Errors
-    /// `TimedOut` if it does not freeze within 100 ms; then it is thawed again.
+    /// `TimedOut` if it does not freeze within half a second; then it is thawed again.
     pub(crate) fn freeze(&self) -> io::Result<()> {
         write(&self.dir.join("cgroup.freeze"), "1")?;
         for _ in 0..FREEZE_TRIES {

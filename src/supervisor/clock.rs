@@ -46,7 +46,7 @@ impl Clock {
 
 /// The wall clock, for display.
 #[must_use]
-fn wall_now() -> Timestamp {
+pub fn wall_now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -425,6 +425,7 @@ impl Supervisor {
             time: now,
         };
         let mut mailboxes = inner.mailboxes();
+        inner.graph().put(name.clone(), &spec.config.dependencies);
         let node =
             inner
                 .registry

@@ -16,15 +16,17 @@
 //! limits on the number of subscriptions. Time is tokio's.
 
 mod classify;
+mod clock;
 mod message;
 mod resume;
+mod sending;
 
-use std::{fmt, sync::Arc, time::Duration, vec};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::{classify::Classifier, resume::Start};
+use self::{classify::Classifier, clock::Clock, resume::Start, sending::Sending};
 pub use self::{
     message::{
         CloseReason, Event, EventKind, Lost, LostReason, Message, Origin, Payload, Projection,
@@ -34,15 +36,13 @@ pub use self::{
 use super::{dispatcher::Heads, filter::Filter};
 use crate::{
     domain::{id::Revision, status::ProcessState},
-    registry::{Budget, Mode, Node, Read, Registry},
+    registry::{Budget, Mode, Read, Registry},
 };
 
 /// Bytes of one message, unless a single process is larger.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Processes in one message.
 pub const BATCH_PROCESSES_MAX: usize = 512;
-/// Processes looked at for a snapshot part before others get their turn.
-const SCANNED_MAX: usize = 1024;
 
 /// Where changes come from.
 #[derive(Debug, Clone)]
@@ -113,28 +113,6 @@ enum Stage<S> {
     Snapshot(Sending<S>),
     Following,
     Closed,
-}
-
-/// A snapshot on its way.
-struct Sending<S> {
-    at: Revision,
-    nodes: vec::IntoIter<Arc<Node<ProcessState>>>,
-    /// The part being filled; kept here so that a dropped future loses nothing.
-    part: Vec<S>,
-    bytes: usize,
-    sent: usize,
-}
-
-#[derive(Debug)]
-struct Clock {
-    heartbeat: Duration,
-    last_sent: Instant,
-    closes_at: Instant,
-    pace: Duration,
-    /// The next update begins no earlier.
-    paced_until: Instant,
-    /// Head when the update under way began; it is not paced.
-    update_to: Revision,
 }
 
 /// What a look at the log led to.
@@ -232,11 +210,7 @@ impl<P: Projection> Subscription<P> {
             }
             Stage::Resetting(lost) => {
                 let lost = *lost;
-                self.cursor = Revision::ZERO;
-                self.exact = false;
-                self.complete = true;
-                self.stage = self.take_snapshot();
-                Some(Ok(Payload::Reset(lost)))
+                Some(Ok(self.reset(lost)))
             }
             Stage::Snapshot(_) => Some(Ok(self.snapshot_part().await)),
             Stage::Following => Some(self.follow().await),
@@ -244,14 +218,7 @@ impl<P: Projection> Subscription<P> {
     }
 
     fn take_snapshot(&self) -> Stage<P::Shown> {
-        let snapshot = self.source.registry.snapshot();
-        Stage::Snapshot(Sending {
-            at: snapshot.revision,
-            nodes: snapshot.nodes.into_iter(),
-            part: Vec::new(),
-            bytes: 0,
-            sent: 0,
-        })
+        Stage::Snapshot(Sending::new(self.source.registry.snapshot()))
     }
 
     /// The next part, or `synced`.
@@ -266,7 +233,7 @@ impl<P: Projection> Subscription<P> {
             if let Some(part) = sending.fill(&self.classifier) {
                 return Payload::Snapshot(part);
             }
-            if sending.nodes.len() == 0 {
+            if sending.is_through() {
                 return match sending.take_part() {
                     Some(part) => Payload::Snapshot(part),
                     None => self.synced(),
@@ -375,11 +342,16 @@ impl<P: Projection> Subscription<P> {
         if self.policy == Policy::Fail {
             return Err(lost);
         }
+        Ok(self.reset(lost))
+    }
+
+    /// Back to 0; a snapshot follows.
+    fn reset(&mut self, lost: Lost) -> Payload<P::Shown> {
         self.cursor = Revision::ZERO;
         self.exact = false;
         self.complete = true;
         self.stage = self.take_snapshot();
-        Ok(Payload::Reset(lost))
+        Payload::Reset(lost)
     }
 
     fn due_to_close(&self) -> Option<CloseReason> {
@@ -402,72 +374,5 @@ impl<P: Projection> fmt::Debug for Subscription<P> {
             .field("cursor", &self.cursor)
             .field("told", &self.told)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Sending ===
-
-impl<S> Sending<S> {
-    /// Looks at some more processes; a part if one is full.
-    fn fill<P: Projection<Shown = S>>(&mut self, classifier: &Classifier<P>) -> Option<Vec<S>> {
-        for _ in 0..SCANNED_MAX {
-            let node = self.nodes.next()?;
-            let Some(shown) = classifier.show(&node) else {
-                continue;
-            };
-            let size = classifier.projection.size(&shown);
-            let full = self.part.len() == BATCH_PROCESSES_MAX
-                || (self.bytes + size > BATCH_BYTES_MAX && !self.part.is_empty());
-            let part = if full { self.take_part() } else { None };
-            self.part.push(shown);
-            self.bytes += size;
-            if part.is_some() {
-                return part;
-            }
-        }
-        None
-    }
-
-    /// What is there so far, unless it is nothing.
-    fn take_part(&mut self) -> Option<Vec<S>> {
-        self.bytes = 0;
-        self.sent += self.part.len();
-        let part = std::mem::take(&mut self.part);
-        (!part.is_empty()).then_some(part)
-    }
-}
-
-// === impl Clock ===
-
-impl Clock {
-    fn is_silent(&self) -> bool {
-        Instant::now() >= self.last_sent + self.heartbeat
-    }
-
-    /// Whether changes may be told now. What belongs to an update that has begun
-    /// is told at once, so that a pace never keeps a reader from catching up.
-    fn may_update(&mut self, cursor: Revision, head: Revision) -> bool {
-        if cursor < self.update_to {
-            return true;
-        }
-        let may = Instant::now() >= self.paced_until;
-        if may {
-            self.update_to = head;
-        }
-        may
-    }
-
-    fn updated(&mut self, cursor: Revision) {
-        if cursor >= self.update_to {
-            self.paced_until = Instant::now() + self.pace;
-        }
-    }
-
-    fn next_deadline(&self, paced: bool) -> Instant {
-        let deadline = self.closes_at.min(self.last_sent + self.heartbeat);
-        match paced {
-            true => deadline.min(self.paced_until),
-            false => deadline,
-        }
     }
 }

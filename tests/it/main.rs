@@ -5,4 +5,7 @@ mod config_file;
 mod contract;
 mod logs;
 mod registry_stress;
+mod server;
 mod shim;
+mod tidy;
+mod watch_unit;

@@ -118,8 +118,10 @@ fn attribution(change: Change<'_>) -> Vec<String> {
         Change::Resynced { .. } => return vec!["(found after reset)".to_owned()],
         Change::Found => return words,
     };
-    if event.skipped_versions > 0 {
-        words.push(format!("[{} changes merged]", event.skipped_versions));
+    match event.skipped_versions {
+        ..=0 => {}
+        1 => words.push("[1 change merged]".to_owned()),
+        merged => words.push(format!("[{merged} changes merged]")),
     }
     if let Some(cause) = &event.cause {
         let by = match cause.principal.is_empty() {

@@ -132,7 +132,7 @@ async fn accept_tcp(listener: &net::TcpListener) -> io::Result<(RawSocket, PeerK
     Ok((
         socket,
         PeerKey::Address(address.ip()),
-        Peer::Insecure(address),
+        Peer::Insecure(address.ip()),
     ))
 }
 

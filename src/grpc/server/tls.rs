@@ -125,11 +125,12 @@ pub(super) fn principal(certificate: &CertificateDer<'_>) -> Option<Principal> {
 }
 
 fn uri_principal(uri: &str) -> String {
-    // Only what has an authority part, as spiffe:// and https:// do, stands by
-    // itself; no other kind of principal looks like that.
-    match uri.contains("://") {
-        true => uri.to_owned(),
-        false => format!("uri:{uri}"),
+    // `spiffe://...` and the like stand by themselves: no other kind of principal
+    // has `://` after a plain scheme.
+    let is_scheme = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match uri.split_once("://") {
+        Some((scheme, _)) if is_scheme(scheme) => uri.to_owned(),
+        _ => format!("uri:{uri}"),
     }
 }
 
@@ -181,8 +182,10 @@ mod tests {
 
     #[test]
     fn no_certificate_passes_for_a_local_user() {
-        let fake = named(|p| p.subject_alt_names = vec![uri("uid:0")]);
-        assert_eq!(fake, Some(Principal("uri:uid:0".into())));
+        for text in ["uid:0", "uid:0://x"] {
+            let fake = named(|p| p.subject_alt_names = vec![uri(text)]);
+            assert_eq!(fake, Some(Principal(format!("uri:{text}").into())));
+        }
         let fake = named(|p| p.distinguished_name.push(DnType::CommonName, "uid:0"));
         assert_eq!(fake, Some(Principal("cn:uid:0".into())));
     }

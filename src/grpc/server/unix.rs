@@ -54,12 +54,13 @@ pub(super) fn bind(
     group: Option<u32>,
 ) -> Result<(UnixListener, SocketFile), ServerError> {
     let step = Step(path);
+    // First what needs no side effect.
+    let address = UnixAddr::new(path).map_err(step.errno("use the path"))?;
     make_directory(path, group)?;
-    match look(path)? {
+    match look(path, &address)? {
         Found::Nothing => {}
         Found::Stale => fs::remove_file(path).map_err(step.failed("remove the stale socket"))?,
     }
-    let address = UnixAddr::new(path).map_err(step.errno("use the path"))?;
     let socket = stream_socket().map_err(step.errno("open a socket"))?;
     bind_socket(socket.as_raw_fd(), &address).map_err(step.errno("bind"))?;
     // From here on the file is ours and goes if a step fails.
@@ -95,7 +96,7 @@ fn make_directory(path: &Path, group: Option<u32>) -> Result<(), ServerError> {
     Ok(())
 }
 
-fn look(path: &Path) -> Result<Found, ServerError> {
+fn look(path: &Path, address: &UnixAddr) -> Result<Found, ServerError> {
     let step = Step(path);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -105,9 +106,8 @@ fn look(path: &Path) -> Result<Found, ServerError> {
         }
         Ok(_) => {}
     }
-    let address = UnixAddr::new(path).map_err(step.errno("use the path"))?;
     let socket = stream_socket().map_err(step.errno("open a socket"))?;
-    match connect(socket.as_raw_fd(), &address) {
+    match connect(socket.as_raw_fd(), address) {
         Err(Errno::ECONNREFUSED) => Ok(Found::Stale),
         // Gone meanwhile.
         Err(Errno::ENOENT) => Ok(Found::Nothing),

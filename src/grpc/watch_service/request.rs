@@ -34,10 +34,10 @@ pub(super) fn options(
         None => None,
     };
     let heartbeat = heartbeat(request.heartbeat_interval.as_ref());
-    let pace = request
-        .min_update_interval
-        .as_ref()
-        .map_or(Some(Duration::ZERO), |interval| duration(interval));
+    let pace = match &request.min_update_interval {
+        None => Some(Duration::ZERO),
+        Some(interval) => duration(interval),
+    };
     if pace.is_none() {
         problems.push(FieldError {
             field: "min_update_interval".into(),

@@ -95,7 +95,7 @@ async fn what_cannot_be_executed_says_why() {
         (
             vec![&orphan],
             libc::ENOENT,
-            format!("exec {orphan:?}: No such file or directory"),
+            format!("exec {orphan:?}: No such file or directory (its interpreter is missing)"),
         ),
         (
             vec!["/bin/true", &long],
@@ -216,10 +216,10 @@ async fn a_shim_that_cannot_be_started_is_a_spawn_error() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_no_shim_leaves_an_unknown_end() {
+async fn a_program_that_is_no_shim_is_a_spawn_error() {
     let runner = ShimRunner::with_program(Path::new("/bin/true")).unwrap();
     let outcome = begin(&runner, launch(&["true"])).finish().await;
-    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::SpawnError(_)), "{outcome:?}");
 }
 
 #[tokio::test]

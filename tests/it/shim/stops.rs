@@ -103,6 +103,17 @@ async fn a_stop_before_the_start_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_signal_right_after_the_launch_arrives() {
+    // Ignored by a shim, but not by what it runs, however early it comes.
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+        let mut running = begin(&runner(), launch(&["sleep", "1000"]));
+        let answer = running.run.signal(number, SignalScope::Main).await;
+        assert_eq!(answer, Ok(Ok(())));
+        assert_eq!(running.finish().await, Outcome::Signal(number));
+    }
+}
+
+#[tokio::test]
 async fn what_a_main_process_leaves_is_stopped_without_being_told() {
     for runner in with_and_without_cgroups() {
         let script = format!("setsid sh -c \"{STUBBORN}\" & read line; exit 4");
@@ -149,10 +160,10 @@ async fn a_frozen_run_does_not_run() {
         assert_eq!(running.line().await, "tick");
         running.run.freeze().await.unwrap().unwrap();
         let used = || {
-            let path = format!("/proc/{}/stat", running.pid);
+            let path = format!("/proc/{}/status", running.pid);
             let text = std::fs::read_to_string(path).unwrap();
-            let fields: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
-            (fields[9].clone(), fields[13].clone())
+            let switches = text.lines().find(|line| line.starts_with("voluntary"));
+            switches.unwrap().to_owned()
         };
         let before = used();
         tokio::time::sleep(Duration::from_millis(100)).await;

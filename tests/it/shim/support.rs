@@ -167,7 +167,12 @@ impl Running {
             "{:?}",
             self.seen
         );
-        assert_eq!(self.processes(), [], "left behind by {:?}", self.seen);
+        assert_eq!(
+            self.processes(),
+            Vec::<i32>::new(),
+            "left behind by {:?}",
+            self.seen
+        );
         exits.into_iter().next().unwrap()
     }
 
@@ -253,6 +258,10 @@ pub(crate) fn parent(pid: i32) -> Option<i32> {
 
 pub(crate) fn group_and_session(pid: i32) -> Option<(i32, i32)> {
     stat(pid).map(|(_, [_, group, session])| (group, session))
+}
+
+pub(crate) fn alive(pid: i32) -> bool {
+    state(pid).is_some_and(|state| state != "Z" && state != "X")
 }
 
 fn pids() -> impl Iterator<Item = i32> {

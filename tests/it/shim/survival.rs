@@ -2,6 +2,8 @@
 
 use std::{
     ffi::OsStr,
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -34,6 +36,16 @@ async fn a_killed_shim_leaves_nothing_and_the_end_is_told() {
             state(running.pid).is_none()
         })
         .await;
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_run_whose_shim_is_killed_leaves_nothing() {
+    for runner in [runner(), runner().without_cgroups()] {
+        let mut running = family(&runner).await;
+        running.run.freeze().await.unwrap().unwrap();
+        kill(running.shim(), Signal::SIGKILL);
+        assert_eq!(running.finish().await, Outcome::Signal(libc::SIGKILL));
     }
 }
 
@@ -113,16 +125,68 @@ async fn a_shim_that_dies_before_the_gate_leaves_no_exec() {
 /// Set for a test that is alone in its process.
 const ALONE: &str = "TEST_ALONE";
 
-/// Counting descriptors and children needs a process without other tests, which
-/// this one then has as a child of no runner's making.
+/// A process that runs only the test `name`: a child of no runner's making.
+fn alone(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", &format!("shim::survival::{name}"), "--nocapture"])
+        .env(ALONE, "1");
+    command
+}
+
+fn is_alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing() {
+    let mut daemon = alone("alone_as_a_daemon")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(daemon.stdout.take().unwrap());
+    let line = output
+        .lines()
+        .map(Result::unwrap)
+        .find(|line| line.starts_with("pids "))
+        .unwrap();
+    let pids: Vec<i32> = line[5..].split(' ').map(|n| n.parse().unwrap()).collect();
+    assert!(
+        pids.len() >= 8,
+        "two shims with three processes each: {line}"
+    );
+    assert!(pids.iter().all(|pid| state(*pid).is_some()));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let since = Instant::now();
+    while pids.iter().any(|pid| alive(*pid)) {
+        assert!(since.elapsed() < PATIENCE, "left of {pids:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[tokio::test]
+async fn alone_as_a_daemon() {
+    if !is_alone() {
+        return; // see above
+    }
+    let mut pids = Vec::new();
+    let mut runs = Vec::new();
+    for runner in [runner(), runner().without_cgroups()] {
+        let running = family(&runner).await;
+        pids.push(running.shim());
+        pids.extend(running.processes());
+        runs.push(running);
+    }
+    let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
+    println!("pids {}", pids.join(" "));
+    std::future::pending::<()>().await;
+}
+
+/// Counting descriptors and children needs a process without other tests.
 #[test]
 fn two_hundred_at_once_leave_no_zombie_and_no_descriptor() {
-    let name = "shim::survival::alone_two_hundred_at_once";
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(ALONE, "1")
-        .output()
-        .unwrap();
+    let output = alone("alone_two_hundred_at_once").output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
@@ -131,7 +195,7 @@ fn two_hundred_at_once_leave_no_zombie_and_no_descriptor() {
 
 #[tokio::test]
 async fn alone_two_hundred_at_once() {
-    if std::env::var_os(ALONE).is_none() {
+    if !is_alone() {
         return; // see above
     }
     let runner = runner();

@@ -1,0 +1,180 @@
+//! TCP: mutual TLS, or explicitly nothing.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hyper_util::rt::TokioIo;
+use procession::grpc::server::{Running, ServerConfig, TcpConfig, TlsFiles};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::Endpoint;
+use tower::service_fn;
+
+use super::support::{Client, World, principal};
+
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+struct Identity {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+// === impl Authority ===
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self {
+            certificate: params.self_signed(&key).unwrap(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    fn issue(&self, name: SanType) -> Identity {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![name];
+        let key = KeyPair::generate().unwrap();
+        Identity {
+            certificate: params.signed_by(&key, &self.issuer).unwrap(),
+            key,
+        }
+    }
+}
+
+fn dns() -> SanType {
+    SanType::DnsName("localhost".try_into().unwrap())
+}
+
+fn spiffe() -> SanType {
+    SanType::URI("spiffe://example/client".try_into().unwrap())
+}
+
+fn serve(world: &World, authority: &Authority, client_ca: &Authority) -> (Running, SocketAddr) {
+    let server = authority.issue(dns());
+    let files = TlsFiles {
+        certificates: server.certificate.pem().into_bytes(),
+        key: server.key.serialize_pem().into_bytes(),
+        client_ca: client_ca.certificate.pem().into_bytes(),
+    };
+    let running = world
+        .serve_with(ServerConfig {
+            unix: None,
+            tcp: Some(TcpConfig {
+                address: "127.0.0.1:0".parse().unwrap(),
+                tls: Some(files.server_config().unwrap()),
+            }),
+            ..world.config()
+        })
+        .unwrap();
+    let address = running.addresses().tcp.unwrap();
+    (running, address)
+}
+
+fn client_config(authority: &Authority, identity: Option<&Identity>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate.der().clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let chain: Vec<CertificateDer<'static>> = vec![identity.certificate.der().clone()];
+            let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
+}
+
+/// The principal that the server saw, or why there was no call.
+async fn call(address: SocketAddr, config: Arc<ClientConfig>) -> Result<String, String> {
+    let connector = service_fn(move |_| {
+        let config = Arc::clone(&config);
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = TlsConnector::from(config).connect(name, stream).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
+        .map_err(|e| e.to_string())?;
+    principal(&mut Client::new(channel))
+        .await
+        .map_err(|e| e.to_string())
+}
+
+#[tokio::test]
+async fn a_client_with_a_certificate_is_served_under_its_name() {
+    let (world, authority) = (World::new(), Authority::new());
+    let (_running, address) = serve(&world, &authority, &authority);
+    let identity = authority.issue(spiffe());
+    let seen = call(address, client_config(&authority, Some(&identity))).await;
+    assert_eq!(seen.unwrap(), "spiffe://example/client");
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let (world, authority) = (World::new(), Authority::new());
+    let (_running, address) = serve(&world, &authority, &authority);
+    call(address, client_config(&authority, None))
+        .await
+        .unwrap_err();
+    // The server lives.
+    let identity = authority.issue(spiffe());
+    call(address, client_config(&authority, Some(&identity)))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_of_another_authority_is_refused() {
+    let (world, authority, other) = (World::new(), Authority::new(), Authority::new());
+    let (_running, address) = serve(&world, &authority, &authority);
+    let identity = other.issue(spiffe());
+    call(address, client_config(&authority, Some(&identity)))
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn plain_text_is_served_only_where_it_was_asked_for() {
+    let (world, authority) = (World::new(), Authority::new());
+    let plain = |address: SocketAddr| async move {
+        let endpoint = Endpoint::try_from(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
+        principal(&mut Client::new(channel))
+            .await
+            .map_err(|e| e.to_string())
+    };
+    let (_running, address) = serve(&world, &authority, &authority);
+    plain(address).await.unwrap_err();
+
+    let insecure = world
+        .serve_with(ServerConfig {
+            unix: None,
+            tcp: Some(TcpConfig {
+                address: "127.0.0.1:0".parse().unwrap(),
+                tls: None,
+            }),
+            ..world.config()
+        })
+        .unwrap();
+    let seen = plain(insecure.addresses().tcp.unwrap()).await.unwrap();
+    assert_eq!(seen, "insecure:127.0.0.1");
+}
