@@ -109,6 +109,14 @@ fn unknown_paths_are_all_told_with_the_nearest_known() {
 }
 
 #[test]
+fn a_mask_has_a_bounded_number_of_paths() {
+    let paths = vec!["nam"; PATHS_MAX + 1];
+    assert_eq!(problems(Mask::parse(Some(&mask(&paths)))).len(), 1);
+    let paths = vec!["name"; PATHS_MAX];
+    Mask::parse(Some(&mask(&paths))).unwrap();
+}
+
+#[test]
 fn the_canonical_text_does_not_depend_on_order_or_repetition() {
     let canonical = |paths: &[&str]| Mask::parse(Some(&mask(paths))).unwrap().canonical();
     assert_eq!(

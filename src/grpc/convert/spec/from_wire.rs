@@ -1,6 +1,7 @@
 //! What a client wants, checked.
 
 use crate::{
+    domain::limits::DEPENDENCIES_MAX,
     domain::spec::{
         Config, Dependency, DependencyCondition, ExitWith, Identity, LogPolicy, RestartBudget,
         RestartMode, RestartPolicy, Rlimit, Stdio, StopPolicy,
@@ -167,7 +168,8 @@ fn restart_policy(policy: &proto::RestartPolicy, faults: &mut Faults) -> Restart
 
 fn dependencies(list: &[proto::Dependency], faults: &mut Faults) -> Vec<Dependency> {
     let mut taken = Vec::with_capacity(list.len());
-    for (i, dependency) in list.iter().enumerate() {
+    // One more than allowed is enough to be refused for.
+    for (i, dependency) in list.iter().take(DEPENDENCIES_MAX + 1).enumerate() {
         let name = faults.name(&format!("spec.dependencies[{i}].name"), &dependency.name);
         let condition = condition(
             &format!("spec.dependencies[{i}].condition"),
