@@ -75,6 +75,7 @@ reasons! {
     HistoryTrimmed = "HISTORY_TRIMMED", OutOfRange;
     EpochChanged = "EPOCH_CHANGED", OutOfRange;
     Lagged = "LAGGED", OutOfRange;
+    ScopeChanged = "SCOPE_CHANGED", OutOfRange;
     RunTooOld = "RUN_TOO_OLD", OutOfRange;
     QuotaProcesses = "QUOTA_PROCESSES", ResourceExhausted;
     QuotaWaiters = "QUOTA_WAITERS", ResourceExhausted;
