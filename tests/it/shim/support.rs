@@ -167,7 +167,12 @@ impl Running {
             "{:?}",
             self.seen
         );
-        assert_eq!(self.processes(), Vec::<i32>::new(), "left behind by {:?}", self.seen);
+        assert_eq!(
+            self.processes(),
+            Vec::<i32>::new(),
+            "left behind by {:?}",
+            self.seen
+        );
         exits.into_iter().next().unwrap()
     }
 

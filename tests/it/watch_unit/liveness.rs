@@ -173,7 +173,7 @@ async fn no_wake_up_is_lost_between_threads() {
     });
     client.sync().await;
     let registry = world.registry.clone();
-    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let (ask, asked) = std::sync::mpsc::sync_channel::<()>(1);
     let writer = std::thread::spawn(move || {
         let slot = registry.slot("a").unwrap();
         while asked.recv().is_ok() {
