@@ -187,8 +187,9 @@ impl<B: Body> Registry<B> {
         self.shared.core.snapshot()
     }
 
-    /// Changes after `after`, as many as `budget` has room for; an empty batch
-    /// that ends at `after` if there are none. Read until it ends at the head.
+    /// Changes after `after`, as many as `budget` has room for, and not so many
+    /// that writers wait; an empty batch that ends at `after` if there are none.
+    /// Read until it ends at the head.
     ///
     /// `after` above the head is a mistake of the caller and reads as "none yet".
     #[must_use]

@@ -7,12 +7,14 @@
 //! absent: policy (when to start, restart, stop), log bytes, adoption.
 
 mod client;
+mod connection;
 pub mod fake;
 mod recovery;
 mod spawner;
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -80,8 +82,8 @@ pub enum SignalError {
     Refused(i32),
 }
 
-/// All that is needed to carry out one run.
-#[derive(Debug)]
+/// All that is needed to carry out one run. Its debug form shows neither
+/// arguments nor environment: they may hold secrets.
 pub struct Launch {
     /// The process, for names on the machine.
     pub uid: Uid,
@@ -149,6 +151,18 @@ pub(crate) struct Program {
 struct ShimRun {
     requests: mpsc::Sender<client::Request>,
     stop: watch::Sender<Option<StopPlan>>,
+}
+
+// === impl Launch ===
+
+impl fmt::Debug for Launch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Launch")
+            .field("uid", &self.uid)
+            .field("run_id", &self.run_id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 // === impl ShimRunner ===

@@ -4,9 +4,8 @@
 //! the model checker can compile the very same sources against doubles of this
 //! module (`tests/loom/sync.rs`); production code has no `cfg` for it.
 //!
-//! Invariants: a lock is held for bounded work only, runs no code of the caller
-//! that may block, and ignores poison: whoever panicked under it left the data
-//! whole (the registry changes nothing before the last step that may panic).
+//! Invariants: a lock is held for bounded work only and ignores poison: no code
+//! that may panic runs under it between the first and the last change.
 //!
 //! Deliberately absent: anything async, any channel, any primitive of our own
 //! making. [`Swap`] is a thin face on `ArcSwap`.
@@ -46,12 +45,13 @@ impl<T> Swap<T> {
         look(&self.0.load())
     }
 
-    /// Replaces `current` by `new`, if `current` is still the value, by identity.
+    /// Replaces the value at `current` by `new`, if it is still the value.
     ///
-    /// The caller holds `current`, so its address cannot have been given to
-    /// another value meanwhile: equal addresses are the same value (no ABA).
-    pub(crate) fn compare_exchange(&self, current: &Arc<T>, new: Arc<T>) -> bool {
-        Arc::ptr_eq(current, &self.0.compare_and_swap(current, new))
+    /// The caller keeps the value at `current` alive, usually inside `new`. So its
+    /// address cannot have been given to another value meanwhile: equal addresses
+    /// are the same value (no ABA).
+    pub(crate) fn compare_exchange(&self, current: *const T, new: Arc<T>) -> bool {
+        Arc::as_ptr(&self.0.compare_and_swap(current, new)) == current
     }
 
     /// Replaces whatever is there.
@@ -82,17 +82,6 @@ impl<T> Mutex<T> {
 impl<T> Handoff<T> {
     pub(crate) const fn new(value: Option<T>) -> Self {
         Self(std::sync::Mutex::new(value))
-    }
-
-    /// A copy of the value, if it is still there.
-    pub(crate) fn peek(&self) -> Option<T>
-    where
-        T: Clone,
-    {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 
     /// The value, once.

@@ -9,7 +9,7 @@ use std::{
 
 use tonic::{Code, Response, Status, Streaming};
 
-use super::render::time;
+use super::render::{text, time};
 use crate::grpc::proto;
 
 /// Waited for the answer and for the first message, which says how often to expect
@@ -80,8 +80,11 @@ impl End {
         match self {
             Self::Finished => "the daemon ended the stream".to_owned(),
             Self::Closing(_) => "the daemon closed the stream".to_owned(),
-            Self::Broken(status) => {
+            Self::Broken(status) if status.message().is_empty() => {
                 format!("the connection broke ({})", status.code().description())
+            }
+            Self::Broken(status) => {
+                format!("the connection broke ({})", text::line(status.message()))
             }
             Self::Silent => "nothing was heard for too long".to_owned(),
         }

@@ -64,5 +64,6 @@ fn fields(info: &proto::GetServerInfoResponse, session: &Session<'_>) -> Vec<(St
     for (name, value) in limits {
         fields.push((format!("Limit {}", text::line(name)), value.to_string()));
     }
+    fields.retain(|(_, value)| !value.is_empty());
     fields
 }

@@ -104,14 +104,12 @@ impl<B> Base<B> {
         Some(slot)
     }
 
-    /// Takes the next change over from the ring.
-    pub(super) fn advance(&mut self, node: Arc<Node<B>>) {
+    /// Takes the next change over from the ring; returns the state it replaces.
+    pub(super) fn advance(&mut self, node: Arc<Node<B>>) -> Option<Arc<Node<B>>> {
         self.revision += 1;
         let revision = self.revision;
         let slot = node.slot();
-        let Some(state) = self.states.get_mut(slot as usize) else {
-            return;
-        };
+        let state = self.states.get_mut(slot as usize)?;
         if node.version() == 1 {
             state.created = revision;
         }
@@ -120,9 +118,8 @@ impl<B> Base<B> {
         }
         let deleted = node.is_deleted();
         let replaced_at = std::mem::replace(&mut state.revision, revision);
-        if let Some(replaced) = state.node.replace(node)
-            && replaced.is_deleted()
-        {
+        let replaced = state.node.replace(node);
+        if replaced.as_ref().is_some_and(|node| node.is_deleted()) {
             self.tombstones.remove(&replaced_at);
         }
         if deleted {
@@ -130,6 +127,7 @@ impl<B> Base<B> {
         }
         self.order.push_back(Row { revision, slot });
         self.sweep();
+        replaced
     }
 
     /// What a reader at `after` misses up to the floor, oldest first.

@@ -18,8 +18,8 @@
 //! - `head` is stored before the revisions up to it are set, so a visible
 //!   revision is never above the head; both within one hold of the log lock.
 //! - A node is returned only when it is published.
-//! - The lock covers an append. The caller's function runs before the swap,
-//!   wake-ups after the unlock.
+//! - The lock covers an append. The caller's function runs before the swap;
+//!   wake-ups and drops of old states after the unlock.
 //! - Between swap and publish nothing waits; a drop guard publishes on unwind.
 //!
 //! Deliberately absent: creating and purging (`membership`), any sweeper, any
@@ -28,7 +28,7 @@
 use std::fmt;
 
 use super::{
-    log::{Limits, Log, entry_weight},
+    log::{Limits, Log},
     node::{Body, Node, Slot},
     wake::{Gate, Idle, Line},
 };
@@ -80,13 +80,6 @@ struct PublishGuard<'a, B: Body> {
     core: &'a Core<B>,
     slot: &'a Arc<Slot<B>>,
     node: &'a Arc<Node<B>>,
-}
-
-/// A node on its way into the log, with what it replaced.
-struct Unpublished<B> {
-    node: Arc<Node<B>>,
-    previous: Option<Arc<Node<B>>>,
-    weight: usize,
 }
 
 // === impl Core ===
@@ -145,8 +138,9 @@ impl<B: Body> Core<B> {
                     }),
                 };
             };
-            let node = Arc::new(Node::after(&current, body, deleted));
-            if slot.newest().compare_exchange(&current, Arc::clone(&node)) {
+            let place = Arc::as_ptr(&current);
+            let node = Arc::new(Node::after(current, body, deleted));
+            if slot.newest().compare_exchange(place, Arc::clone(&node)) {
                 drop(PublishGuard {
                     core: self,
                     slot,
@@ -188,7 +182,7 @@ impl<B: Body> Core<B> {
     }
 
     /// What follows the last append: marks the gates, unlocks, wakes.
-    pub(super) fn unlock(&self, log: MutexGuard<'_, Log<B>>, appended: u64, own: bool) {
+    pub(super) fn unlock(&self, mut log: MutexGuard<'_, Log<B>>, appended: u64, own: bool) {
         if appended == 0 {
             return;
         }
@@ -196,7 +190,9 @@ impl<B: Body> Core<B> {
         if log.is_overdue() {
             self.overdue.store(true, Ordering::Relaxed);
         }
+        let retired = log.take_retired();
         drop(log);
+        drop(retired);
         let helped = appended.saturating_sub(u64::from(own));
         if helped > 0 {
             self.publish_helped.fetch_add(helped, Ordering::Relaxed);
@@ -220,36 +216,48 @@ impl<B: Body> Core<B> {
         if node.is_published() {
             return 0;
         }
-        let newest = Unpublished::of(node);
-        if newest.predecessor().is_some() {
-            return self.publish_chain(log, slot, newest);
+        match node.cut_previous() {
+            Some(previous) if !previous.is_published() => {
+                self.publish_chain(log, slot, node, previous)
+            }
+            previous => {
+                let at = previous.as_ref().map_or(0, |p| p.revision().get());
+                let at = log.append(slot, Arc::clone(node), previous, at);
+                self.store_head(at);
+                node.set_revision(at);
+                1
+            }
         }
-        let at = newest.append(log, slot, newest.previous_revision());
-        self.store_head(at);
-        node.set_revision(at);
-        1
     }
 
-    /// The same with other unpublished nodes before it.
-    fn publish_chain(&self, log: &mut Log<B>, slot: &Arc<Slot<B>>, newest: Unpublished<B>) -> u64 {
-        let mut chain = Vec::with_capacity(2);
-        let mut oldest = newest;
-        while let Some(before) = oldest.predecessor() {
+    /// The same for a node with other unpublished ones before it.
+    fn publish_chain(
+        &self,
+        log: &mut Log<B>,
+        slot: &Arc<Slot<B>>,
+        newest: &Arc<Node<B>>,
+        previous: Arc<Node<B>>,
+    ) -> u64 {
+        // Newest first.
+        let mut chain = vec![Arc::clone(newest)];
+        let mut oldest = previous;
+        let mut previous = oldest.cut_previous();
+        while let Some(before) = previous.take_if(|p| !p.is_published()) {
+            previous = before.cut_previous();
             chain.push(std::mem::replace(&mut oldest, before));
         }
-        let mut at = oldest.previous_revision();
         chain.push(oldest);
-        chain.reverse();
-        for unpublished in &chain {
-            at = unpublished.append(log, slot, at);
+        let mut at = previous.as_ref().map_or(0, |p| p.revision().get());
+        for node in chain.iter().rev() {
+            let before = previous.replace(Arc::clone(node));
+            at = log.append(slot, Arc::clone(node), before, at);
         }
         self.store_head(at);
-        let count = chain.len() as u64;
         // Dense: the revisions given end at the head.
-        for (unpublished, revision) in chain.iter().rev().zip((1..=at).rev()) {
-            unpublished.node.set_revision(revision);
+        for (node, revision) in chain.iter().zip((1..=at).rev()) {
+            node.set_revision(revision);
         }
-        count
+        chain.len() as u64
     }
 
     fn store_head(&self, revision: i64) {
@@ -274,37 +282,6 @@ impl<B: Body> Core<B> {
 impl<B: Body> Drop for PublishGuard<'_, B> {
     fn drop(&mut self) {
         self.core.publish(self.slot, self.node, true);
-    }
-}
-
-// === impl Unpublished ===
-
-impl<B: Body> Unpublished<B> {
-    /// Calls all of the body's code there is to call; changes nothing.
-    fn of(node: &Arc<Node<B>>) -> Self {
-        let previous = node.peek_previous();
-        Self {
-            weight: entry_weight(node, previous.as_deref()),
-            node: Arc::clone(node),
-            previous,
-        }
-    }
-
-    /// What has to be published before it.
-    fn predecessor(&self) -> Option<Self> {
-        let previous = self.previous.as_ref().filter(|p| !p.is_published())?;
-        Some(Self::of(previous))
-    }
-
-    /// Revision of what it replaced; 0 for nothing.
-    fn previous_revision(&self) -> i64 {
-        self.previous.as_ref().map_or(0, |p| p.revision().get())
-    }
-
-    fn append(&self, log: &mut Log<B>, slot: &Arc<Slot<B>>, previous_at: i64) -> i64 {
-        self.node.cut_previous();
-        let previous = self.previous.as_ref().map(|p| (Arc::clone(p), previous_at));
-        log.append(slot, Arc::clone(&self.node), previous, self.weight)
     }
 }
 

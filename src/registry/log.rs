@@ -41,6 +41,14 @@ pub(super) struct Log<B> {
     pub(super) base: Base<B>,
     pub(super) roster: Roster<B>,
     pub(super) lines: Vec<Arc<Line>>,
+    retired: Retired<B>,
+}
+
+/// States that left the log, to be dropped once it is unlocked: their drop is the
+/// body's code. Nearly always one.
+pub(super) struct Retired<B> {
+    last: Option<Arc<Node<B>>>,
+    others: Vec<Arc<Node<B>>>,
 }
 
 pub(super) struct Entry<B> {
@@ -75,6 +83,7 @@ impl<B: Body> Log<B> {
             base: Base::new(first.get()),
             roster: Roster::new(),
             lines: Vec::new(),
+            retired: Retired::new(),
         }
     }
 
@@ -110,36 +119,39 @@ impl<B: Body> Log<B> {
         Some(self.ring.range(from.min(self.ring.len())..))
     }
 
-    /// Appends one change and returns its revision. `previous` comes with its
-    /// revision, because the node may not carry it yet; `weight` is that of the
-    /// entry.
+    /// Appends one change and returns its revision. `previous_at` is the revision
+    /// of `previous`, which may not carry it yet.
     pub(super) fn append(
         &mut self,
         slot: &Arc<Slot<B>>,
         node: Arc<Node<B>>,
-        previous: Option<(Arc<Node<B>>, i64)>,
-        weight: usize,
+        previous: Option<Arc<Node<B>>>,
+        previous_at: i64,
     ) -> i64 {
-        self.make_room(weight);
-        let revision = self.head() + 1;
-        let previous = previous.map(|(previous, at)| {
-            if let Some(index) = self.index(at)
-                && let Some(entry) = self.ring.get_mut(index)
-            {
-                entry.next = revision;
-            }
-            previous
-        });
         if previous.is_none() {
             self.roster.add(slot, node.body().name().clone());
         }
-        self.bytes += weight;
-        self.ring.push_back(Entry {
+        let entry = Entry {
             node,
             previous,
             next: 0,
-        });
+        };
+        let weight = entry.weight();
+        self.make_room(weight);
+        let revision = self.head() + 1;
+        if let Some(index) = self.index(previous_at)
+            && let Some(before) = self.ring.get_mut(index)
+        {
+            before.next = revision;
+        }
+        self.bytes += weight;
+        self.ring.push_back(entry);
         revision
+    }
+
+    /// What to drop after unlocking.
+    pub(super) fn take_retired(&mut self) -> Retired<B> {
+        std::mem::replace(&mut self.retired, Retired::new())
     }
 
     fn make_room(&mut self, weight: usize) {
@@ -150,7 +162,9 @@ impl<B: Body> Log<B> {
                 return;
             };
             self.bytes -= oldest.weight();
-            self.base.advance(oldest.node);
+            let replaced = self.base.advance(oldest.node);
+            // `oldest.previous` is the same node, so it is not the last reference.
+            self.retired.add(replaced);
         }
     }
 
@@ -159,16 +173,28 @@ impl<B: Body> Log<B> {
     }
 }
 
-// === impl Entry ===
+// === impl Retired ===
 
-impl<B: Body> Entry<B> {
-    fn weight(&self) -> usize {
-        entry_weight(&self.node, self.previous.as_deref())
+impl<B> Retired<B> {
+    const fn new() -> Self {
+        Self {
+            last: None,
+            others: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, node: Option<Arc<Node<B>>>) {
+        if node.is_some() {
+            self.others.extend(std::mem::replace(&mut self.last, node));
+        }
     }
 }
 
-/// Bytes an entry of these nodes is charged with.
-pub(super) fn entry_weight<B: Body>(node: &Node<B>, previous: Option<&Node<B>>) -> usize {
-    let own = node.body().weight();
-    own.saturating_add(previous.map_or(0, |previous| previous.body().weight()))
+// === impl Entry ===
+
+impl<B> Entry<B> {
+    fn weight(&self) -> usize {
+        let previous = self.previous.as_ref().map_or(0, |node| node.weight());
+        self.node.weight() + previous
+    }
 }

@@ -93,7 +93,10 @@ impl<B: Body> Membership<B> {
             let closed = Arc::new(Node::closed(&tombstone));
             // It fails if the name was re-created; then the slot lives on, and its
             // old tombstone leaves the base with the re-creation's entry.
-            if slot.newest().compare_exchange(&tombstone, closed) {
+            if slot
+                .newest()
+                .compare_exchange(Arc::as_ptr(&tombstone), closed)
+            {
                 self.table.remove(name);
                 let mut log = core.log.lock();
                 log.base.release(tombstone.slot());

@@ -18,8 +18,7 @@ use crate::{
 
 /// What the registry stores per process and version.
 ///
-/// Both methods are pure, cheap and do not panic: they are called under the log
-/// lock.
+/// Both methods are pure.
 pub trait Body: Send + Sync + 'static {
     /// The name, the same for all versions.
     fn name(&self) -> &ProcessName;
@@ -29,14 +28,18 @@ pub trait Body: Send + Sync + 'static {
 }
 
 /// One immutable state of a process: a version of one uid.
+///
+/// In this order in memory, so that what every read looks at shares a cache line
+/// with the reference count.
+#[repr(C)]
 pub struct Node<B> {
-    payload: Payload<B>,
-    slot: u32,
-    deleted: bool,
-    version: i64,
-    uid: Uid,
     /// 0 until published.
     revision: AtomicI64,
+    tag: Tag,
+    slot: u32,
+    payload: Payload<B>,
+    version: i64,
+    uid: Uid,
     /// The node this one replaced; there only until published.
     previous: Handoff<Arc<Node<B>>>,
 }
@@ -47,6 +50,11 @@ pub struct Slot<B> {
     newest: Swap<Node<B>>,
 }
 
+/// Weight of the body and whether the node is a tombstone, in four bytes: a node
+/// is kept per process, and with its header it just fits an allocation.
+#[derive(Clone, Copy)]
+struct Tag(u32);
+
 enum Payload<B> {
     Body(B),
     /// Ends the slot; holds its tombstone.
@@ -55,13 +63,13 @@ enum Payload<B> {
 
 // === impl Node ===
 
-impl<B> Node<B> {
+impl<B: Body> Node<B> {
     /// Version 1 of `uid`; `tombstone` is what it replaces in a slot used before.
     pub(super) fn first(slot: u32, uid: Uid, body: B, tombstone: Option<Arc<Self>>) -> Self {
         Self {
-            payload: Payload::Body(body),
             slot,
-            deleted: false,
+            tag: Tag::new(body.weight(), false),
+            payload: Payload::Body(body),
             version: 1,
             uid,
             revision: AtomicI64::new(0),
@@ -70,25 +78,27 @@ impl<B> Node<B> {
     }
 
     /// The version after `current`.
-    pub(super) fn after(current: &Arc<Self>, body: B, deleted: bool) -> Self {
+    pub(super) fn after(current: Arc<Self>, body: B, deleted: bool) -> Self {
         Self {
-            payload: Payload::Body(body),
             slot: current.slot,
-            deleted,
+            tag: Tag::new(body.weight(), deleted),
+            payload: Payload::Body(body),
             version: current.version + 1,
             uid: current.uid,
             revision: AtomicI64::new(0),
-            previous: Handoff::new(Some(Arc::clone(current))),
+            previous: Handoff::new(Some(current)),
         }
     }
+}
 
+impl<B> Node<B> {
     /// The end of the slot of `tombstone`. Never published; it carries the
     /// tombstone's revision so that nobody tries to.
     pub(super) fn closed(tombstone: &Arc<Self>) -> Self {
         Self {
             payload: Payload::Closed(Arc::clone(tombstone)),
             slot: tombstone.slot,
-            deleted: true,
+            tag: tombstone.tag,
             version: tombstone.version,
             uid: tombstone.uid,
             revision: AtomicI64::new(tombstone.revision().get()),
@@ -130,7 +140,12 @@ impl<B> Node<B> {
     /// Whether it is the tombstone of a deleted process.
     #[must_use]
     pub const fn is_deleted(&self) -> bool {
-        self.deleted
+        self.tag.is_deleted()
+    }
+
+    /// [`Body::weight`] of the body, as it was when the node was made.
+    pub(super) const fn weight(&self) -> usize {
+        self.tag.weight()
     }
 
     pub(super) const fn is_closed(&self) -> bool {
@@ -152,10 +167,7 @@ impl<B> Node<B> {
         self.revision.store(revision, Ordering::Release);
     }
 
-    pub(super) fn peek_previous(&self) -> Option<Arc<Self>> {
-        self.previous.peek()
-    }
-
+    /// Under the log lock, once.
     pub(super) fn cut_previous(&self) -> Option<Arc<Self>> {
         self.previous.take()
     }
@@ -167,8 +179,37 @@ impl<B> fmt::Debug for Node<B> {
             .field("uid", &self.uid)
             .field("version", &self.version)
             .field("revision", &self.revision())
-            .field("deleted", &self.deleted)
+            .field("deleted", &self.is_deleted())
             .finish_non_exhaustive()
+    }
+}
+
+// === impl Tag ===
+
+impl Tag {
+    const DELETED: u32 = 1 << 31;
+
+    /// Weights of 2 GiB and more count as just below.
+    const fn new(weight: usize, deleted: bool) -> Self {
+        let most = Self::DELETED - 1;
+        let weight = if weight < most as usize {
+            weight as u32
+        } else {
+            most
+        };
+        Self(if deleted {
+            weight | Self::DELETED
+        } else {
+            weight
+        })
+    }
+
+    const fn weight(self) -> usize {
+        (self.0 & !Self::DELETED) as usize
+    }
+
+    const fn is_deleted(self) -> bool {
+        self.0 & Self::DELETED != 0
     }
 }
 

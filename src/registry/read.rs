@@ -7,8 +7,8 @@
 //! gets the base states it misses, in order of revision; until it has all of them
 //! it has moved past some and is not exact.
 //!
-//! Invariants: at most `SCANNED_MAX` entries are looked at per hold of the lock;
-//! a read that finds something to do advances. What is told of an interval from
+//! Invariants: at most `SCANNED_MAX` entries of the ring are looked at per hold of
+//! the lock; a read that finds something to do advances. What is told of an interval from
 //! the ring depends on the interval only, never on when it is read.
 //!
 //! Deliberately absent: waiting (`wake`), selecting (`watch`).
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{domain::id::Revision, sync::Arc};
 
-/// Entries looked at in one hold of the log lock.
+/// Entries looked at, and changes returned, in one hold of the log lock.
 const SCANNED_MAX: usize = 4096;
 
 /// What is left of a budget.
@@ -78,7 +78,7 @@ impl<B: Body> Log<B> {
         let mut changes = Vec::new();
         let mut to = after;
         for entry in self.since(after).into_iter().flatten() {
-            if !allowance.take(entry.node.body().weight()) {
+            if !allowance.take(entry.node.weight()) {
                 break;
             }
             to += 1;
@@ -110,11 +110,11 @@ impl<B: Body> Log<B> {
         let mut allowance = Allowance::new(budget);
         let mut to = after;
         for entry in self.since(after).into_iter().flatten().take(SCANNED_MAX) {
-            let weight = entry.node.body().weight();
+            let weight = entry.node.weight();
             let fits = match &entry.previous {
                 // A later change of a process that is in already.
                 Some(previous) if previous.revision().get() > after => {
-                    allowance.replace(previous.body().weight(), weight)
+                    allowance.replace(previous.weight(), weight)
                 }
                 _ => allowance.take(weight),
             };
@@ -140,7 +140,7 @@ impl<B: Body> Log<B> {
         let mut changes = Vec::new();
         let mut to = after;
         for missed in self.base.missed(after) {
-            if !allowance.take(missed.node.body().weight()) {
+            if !allowance.take(missed.node.weight()) {
                 return batch(to, false, changes);
             }
             to = missed.revision;
@@ -160,9 +160,13 @@ impl<B: Body> Log<B> {
 // === impl Allowance ===
 
 impl Allowance {
-    const fn new(budget: Budget) -> Self {
+    fn new(budget: Budget) -> Self {
+        let entries_max = budget.entries_max.min(SCANNED_MAX);
         Self {
-            budget,
+            budget: Budget {
+                entries_max,
+                ..budget
+            },
             entries: 0,
             bytes: 0,
         }

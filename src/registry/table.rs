@@ -8,12 +8,15 @@
 //! which an iteration of the map is not (`snapshot`).
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 
 use super::node::{Node, Slot};
 use crate::{domain::id::ProcessName, sync::Arc};
 
 pub(super) struct Table<B> {
-    slots: DashMap<ProcessName, Arc<Slot<B>>>,
+    /// Names are chosen by those who may run programs here, so the hasher need not
+    /// withstand them: seeded at random and quick.
+    slots: DashMap<ProcessName, Arc<Slot<B>>, RandomState>,
 }
 
 // === impl Table ===
@@ -21,7 +24,7 @@ pub(super) struct Table<B> {
 impl<B> Table<B> {
     pub(super) fn new() -> Self {
         Self {
-            slots: DashMap::new(),
+            slots: DashMap::with_hasher(RandomState::default()),
         }
     }
 

@@ -218,6 +218,28 @@ fn gate_wakes_once_until_it_is_cleared() {
     assert_eq!(woken.load(Ordering::Relaxed), 2);
 }
 
+/// Another writer is first, and puts back an equal state: equal is not the same,
+/// so the function runs again on what is there now. It also shows that nothing
+/// is locked while the function runs.
+#[test]
+fn a_lost_race_runs_the_function_again() {
+    let registry = registry(16, 4);
+    registry.create(uid(1), plain("a", 1)).unwrap();
+    let slot = registry.slot("a").unwrap();
+    let mut seen = Vec::new();
+    let done = registry.commit(&slot, |node| {
+        seen.push((node.version(), node.body().value));
+        if seen.len() == 1 {
+            set(&registry, "a", 7);
+            set(&registry, "a", 1);
+        }
+        Some(plain("a", node.body().value + 1))
+    });
+    assert_eq!(done.unwrap().node.version(), 4);
+    assert_eq!(seen, [(1, 1), (3, 1)]);
+    assert_eq!(registry.stats().cas_retries, 1);
+}
+
 #[test]
 fn a_panic_in_the_function_changes_nothing() {
     let registry = registry(16, 4);
@@ -257,8 +279,9 @@ fn whoever_meets_an_unpublished_state_publishes_it() {
         let mut cached = registry.cached(Arc::clone(&slot));
         for value in 2..=3 {
             let current = slot.load();
-            let node = Arc::new(Node::after(&current, plain("a", value), false));
-            assert!(slot.newest().compare_exchange(&current, node));
+            let place = Arc::as_ptr(&current);
+            let node = Arc::new(Node::after(current, plain("a", value), false));
+            assert!(slot.newest().compare_exchange(place, node));
         }
         assert_eq!(registry.head().get(), 1, "{way}");
         meet(&registry, &slot);

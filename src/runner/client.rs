@@ -4,21 +4,16 @@
 //! lost, however early it comes; what waits is bounded, and a full queue only
 //! makes this task read less. Deliberately absent: threads, timers, policy.
 
-#![allow(unsafe_code)]
-
-use std::{
-    collections::VecDeque,
-    os::fd::{AsFd, OwnedFd},
-    sync::Arc,
-};
+use std::{collections::VecDeque, ffi::OsString, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::Ready,
     sync::{mpsc, oneshot, watch},
 };
 
 use super::{
     Program, REQUESTS_MAX, SignalError,
+    connection::{self, Connection, Heard},
     recovery::{Lost, MainProcess, Round},
     spawner::{self, NOTICES_MAX, Notice, Spawn, Spawner},
 };
@@ -27,19 +22,14 @@ use crate::{
         id::ProcessName,
         run::{RunEvent, SignalScope, StopPlan},
     },
-    shim::{
-        ctl::{self, Received},
-        definition::Definition,
-        protocol::{MESSAGE_BYTES_MAX, Message},
-        sys,
-    },
+    shim::{definition::Definition, protocol::Message, sys},
 };
 
 /// What begins a run.
 pub(super) struct Start {
     pub(super) spawner: &'static Spawner,
     pub(super) program: Arc<Program>,
-    pub(super) shim_env: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    pub(super) shim_env: Vec<(OsString, OsString)>,
     pub(super) name: ProcessName,
     pub(super) definition: Definition,
     pub(super) stdout: OwnedFd,
@@ -65,10 +55,7 @@ const EVENTS_WAITING_MAX: usize = 16;
 
 struct Client {
     name: ProcessName,
-    ctl: Option<AsyncFd<OwnedFd>>,
-    /// Packets the shim has not taken yet: one per request, and one stop.
-    outbox: VecDeque<Packet>,
-    seq: u64,
+    connection: Option<Connection>,
     answers: Vec<(u64, oneshot::Sender<Result<(), SignalError>>)>,
     /// Events the owner has not taken yet.
     waiting: VecDeque<RunEvent>,
@@ -79,17 +66,12 @@ struct Client {
     phase: Phase,
 }
 
-struct Packet {
-    bytes: Vec<u8>,
-    is_stop: bool,
-}
-
 /// What is needed to find the run without its shim.
 struct RunIdentity {
     label: String,
     daemon_pid: i32,
     use_cgroup: bool,
-    kill_timeout: std::time::Duration,
+    kill_timeout: Duration,
     shim_pid: i32,
     shim_start_ticks: u64,
 }
@@ -147,10 +129,9 @@ pub(super) async fn drive(
                 // Nobody listens; the run goes on all the same.
                 Err(_) => client.waiting.clear(),
             },
-            Some(notice) = incoming.recv(), if taking => client.notice(notice, &stops),
-            ready = readiness(client.ctl.as_ref(), !client.outbox.is_empty()),
-                if client.ctl.is_some() && taking => client.converse(ready),
-            Ok(()) = stops.changed(), if client.phase == Phase::Connected => client.stop(&stops),
+            Some(notice) = incoming.recv(), if taking => client.notice(notice, &mut stops),
+            ready = readiness(client.connection.as_ref()), if taking => client.converse(ready),
+            Ok(()) = stops.changed(), if client.phase == Phase::Connected => client.stop(&mut stops),
             Some(request) = requests.recv(), if client.takes_requests() =>
                 client.request(request),
         }
@@ -158,16 +139,11 @@ pub(super) async fn drive(
 }
 
 /// What the socket is ready for; forever pending without one.
-async fn readiness(ctl: Option<&AsyncFd<OwnedFd>>, writing: bool) -> Option<tokio::io::Ready> {
-    let Some(ctl) = ctl else {
-        return std::future::pending().await;
-    };
-    let interest = if writing {
-        Interest::READABLE | Interest::WRITABLE
-    } else {
-        Interest::READABLE
-    };
-    ctl.ready(interest).await.ok().map(|guard| guard.ready())
+async fn readiness(connection: Option<&Connection>) -> io::Result<Ready> {
+    match connection {
+        Some(connection) => connection.ready().await,
+        None => std::future::pending().await,
+    }
 }
 
 // === impl Client ===
@@ -176,9 +152,7 @@ impl Client {
     fn new(name: ProcessName, definition: &Definition) -> Self {
         Self {
             name,
-            ctl: None,
-            outbox: VecDeque::new(),
-            seq: 0,
+            connection: None,
             answers: Vec::new(),
             waiting: VecDeque::new(),
             identity: RunIdentity {
@@ -196,7 +170,7 @@ impl Client {
         }
     }
 
-    fn notice(&mut self, notice: Notice, stops: &watch::Receiver<Option<StopPlan>>) {
+    fn notice(&mut self, notice: Notice, stops: &mut watch::Receiver<Option<StopPlan>>) {
         match notice {
             Notice::Spawned {
                 shim_pid,
@@ -206,10 +180,8 @@ impl Client {
                 self.identity.shim_pid = shim_pid;
                 self.identity.shim_start_ticks = start_ticks;
                 self.phase = Phase::Connected;
-                // SAFETY: an OwnedFd names the same open descriptor until it is
-                // dropped, and nobody takes it out of the AsyncFd.
-                match unsafe { AsyncFd::register(ctl) } {
-                    Ok(ctl) => self.ctl = Some(ctl),
+                match Connection::new(ctl) {
+                    Ok(connection) => self.connection = Some(connection),
                     Err(error) => {
                         tracing::error!(name = %self.name, %error, "cannot watch a shim's socket");
                         self.phase = Phase::Broken;
@@ -233,11 +205,10 @@ impl Client {
         }
     }
 
-    fn stop(&mut self, stops: &watch::Receiver<Option<StopPlan>>) {
-        let plan = *stops.borrow();
-        if let Some(plan) = plan {
-            self.outbox.retain(|packet| !packet.is_stop);
-            self.send(&Message::Stop(plan));
+    fn stop(&mut self, stops: &mut watch::Receiver<Option<StopPlan>>) {
+        let plan = *stops.borrow_and_update();
+        if let (Some(plan), Some(connection)) = (plan, &mut self.connection) {
+            connection.send(&Message::Stop(plan));
         }
     }
 
@@ -247,11 +218,11 @@ impl Client {
     }
 
     fn request(&mut self, request: Request) {
-        if self.phase != Phase::Connected {
+        let Some(connection) = &mut self.connection else {
             let _ = request.answer.send(Err(SignalError::Gone)); // nobody waits
             return;
-        }
-        let seq = self.send(&match request.ask {
+        };
+        let seq = connection.send(&match request.ask {
             Ask::Signal { number, scope } => Message::Signal { number, scope },
             Ask::Freeze => Message::Freeze,
             Ask::Thaw => Message::Thaw,
@@ -259,92 +230,53 @@ impl Client {
         self.answers.push((seq, request.answer));
     }
 
-    fn send(&mut self, message: &Message) -> u64 {
-        self.seq += 1;
-        self.outbox.push_back(Packet {
-            bytes: message.encode(self.seq),
-            is_stop: matches!(message, Message::Stop(_)),
-        });
-        self.write();
-        self.seq
-    }
-
     /// Reads and writes what the socket is ready for.
-    fn converse(&mut self, ready: Option<tokio::io::Ready>) {
-        match ready {
-            Some(ready) => {
-                if ready.is_writable() {
-                    self.write();
-                }
-                if ready.is_readable() || ready.is_read_closed() {
-                    self.read();
-                }
-            }
-            None => self.broken(),
+    fn converse(&mut self, ready: io::Result<Ready>) {
+        let Ok(ready) = ready else {
+            self.broken();
+            return;
+        };
+        if let (Some(connection), true) = (&mut self.connection, ready.is_writable()) {
+            connection.flush();
         }
-    }
-
-    fn write(&mut self) {
-        while let (Some(ctl), Some(packet)) = (&self.ctl, self.outbox.front()) {
-            let sent = ctl.try_io(Interest::WRITABLE, |fd| {
-                ctl::send(fd.as_fd(), &packet.bytes, None).map_err(std::io::Error::from)
-            });
-            match sent {
-                Ok(()) => {
-                    self.outbox.pop_front();
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-                // What it said before it went is still to be read.
-                Err(_) => {
-                    self.outbox.clear();
-                    return;
-                }
-            }
+        if ready.is_readable() || ready.is_read_closed() {
+            self.read();
         }
     }
 
     /// Reads until there is nothing, or enough events wait.
     fn read(&mut self) {
-        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
-        while let Some(ctl) = &self.ctl
+        let mut buffer = connection::buffer();
+        while let Some(connection) = &self.connection
             && self.waiting.len() < EVENTS_WAITING_MAX
         {
-            let received = ctl.try_io(Interest::READABLE, |fd| {
-                ctl::receive(fd.as_fd(), &mut buffer).map_err(std::io::Error::from)
-            });
-            if !self.received(received, &buffer) {
+            let heard = connection.receive(&mut buffer);
+            if !self.heard(heard) {
                 return;
             }
         }
     }
 
-    /// Reads all that a shim said before it ended; the socket bounds it. The
-    /// socket is asked itself: tokio may not have heard of it yet.
+    /// Reads all that a shim said before it ended; the socket bounds it.
     fn read_rest(&mut self) {
-        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
-        while let Some(ctl) = &self.ctl {
-            let received = ctl::receive(ctl.get_ref().as_fd(), &mut buffer);
-            if !self.received(received.map_err(std::io::Error::from), &buffer) {
+        let mut buffer = connection::buffer();
+        while let Some(connection) = &self.connection {
+            let heard = connection.receive_rest(&mut buffer);
+            if !self.heard(heard) {
                 return;
             }
         }
     }
 
-    /// `false` if there is nothing to read for now.
-    fn received(&mut self, received: std::io::Result<Received>, buffer: &[u8]) -> bool {
-        match received {
-            Ok(Received::Packet(size, _)) => match Message::decode(&buffer[..size]) {
-                Ok((_, message)) => self.hear(message),
-                Err(error) => {
-                    tracing::warn!(name = %self.name, "a message of its shim {error}");
-                }
-            },
-            Ok(Received::Closed) => self.broken(),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            // A packet too large to be one of ours was dropped.
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
-            Err(_) => self.broken(),
+    /// `false` if there was nothing.
+    fn heard(&mut self, heard: Heard) -> bool {
+        match heard {
+            Heard::Message(message) => self.hear(message),
+            Heard::Refused(error) => {
+                tracing::warn!(name = %self.name, "a message of its shim {error}");
+            }
+            Heard::Closed => self.broken(),
+            Heard::Nothing => return false,
         }
         true
     }
@@ -432,8 +364,7 @@ impl Client {
     }
 
     fn close(&mut self) {
-        self.ctl = None;
-        self.outbox.clear();
+        self.connection = None;
         for (_, answer) in self.answers.drain(..) {
             let _ = answer.send(Err(SignalError::Gone)); // nobody waits
         }

@@ -5,22 +5,19 @@
 //! [`Runner`]: order, `Exited` once, `Empty` once and last. Deliberately absent:
 //! real pids, output.
 
+mod play;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
-};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use self::play::Play;
 use super::{Answer, Launch, Run, Runner, SignalError};
-use crate::domain::{
-    run::{Exit, Outcome, RunEvent, SignalScope, SpawnError, StopPlan},
-    time::Timestamp,
-};
+use crate::domain::run::{Outcome, RunEvent, SignalScope, SpawnError, StopPlan};
 
 /// How a run goes if nobody intervenes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,29 +106,7 @@ struct Handle {
     over: watch::Receiver<bool>,
 }
 
-/// A run under way.
-struct Play {
-    script: Script,
-    launch_stop: StopPlan,
-    pid: i32,
-    events: mpsc::Sender<RunEvent>,
-    hand: mpsc::Receiver<Hand>,
-    stops: watch::Receiver<Option<StopPlan>>,
-    main_alive: bool,
-    over: watch::Sender<bool>,
-}
-
-/// What a run waits for, each with its time.
-#[derive(Debug, Default)]
-struct Timers {
-    end: Option<(Instant, Outcome)>,
-    grace: Option<Instant>,
-    kill: Option<Instant>,
-    kill_timeout: Duration,
-}
-
 const HANDS_MAX: usize = 16;
-const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 const FIRST_PID: i32 = 1000;
 
@@ -304,145 +279,6 @@ impl Run for Handle {
 
     fn thaw(&self) -> Answer {
         self.answer(Asked::Thaw)
-    }
-}
-
-// === impl Play ===
-
-impl Play {
-    async fn run(mut self) {
-        if let Some(error) = self.script.refuses.take() {
-            self.exited(Outcome::SpawnError(error)).await;
-            self.finish().await;
-            return;
-        }
-        let (pid, cgroup_path) = (self.pid, None);
-        self.tell(RunEvent::Spawned { pid, cgroup_path }).await;
-        let mut timers = Timers::default();
-        let started = Instant::now() + self.script.starts_after;
-        if self.wait_for_start(started, &mut timers).await {
-            self.tell(RunEvent::Started).await;
-            if let Some((after, outcome)) = self.script.ends_after.clone() {
-                timers.end.get_or_insert((Instant::now() + after, outcome));
-            }
-        }
-        while self.main_alive || !self.script.survivors.is_empty() {
-            self.step(&mut timers).await;
-        }
-        self.finish().await;
-    }
-
-    /// `false` if it was stopped or ended before it started.
-    async fn wait_for_start(&mut self, started: Instant, timers: &mut Timers) -> bool {
-        tokio::select! {
-            biased;
-            () = sleep_until(started) => true,
-            Ok(()) = self.stops.changed() => {
-                self.stop(timers);
-                false
-            }
-            Some(hand) = self.hand.recv() => {
-                self.take(hand).await;
-                false
-            }
-        }
-    }
-
-    async fn step(&mut self, timers: &mut Timers) {
-        let end = timers.end.as_ref().map(|(at, _)| *at);
-        tokio::select! {
-            biased;
-            Ok(()) = self.stops.changed() => self.stop(timers),
-            Some(hand) = self.hand.recv() => {
-                let was_alive = self.main_alive;
-                self.take(hand).await;
-                if was_alive && !self.main_alive {
-                    self.leave_survivors(timers);
-                }
-            }
-            () = at(end) => {
-                if let Some((_, outcome)) = timers.end.take() {
-                    self.exited(outcome).await;
-                    self.leave_survivors(timers);
-                }
-            }
-            () = at(timers.grace) => {
-                timers.grace = None;
-                timers.end = None;
-                timers.kill = Some(Instant::now() + timers.kill_timeout);
-                self.tell(RunEvent::Killing).await;
-                self.exited(Outcome::Signal(SIGKILL)).await;
-            }
-            () = at(timers.kill) => {
-                timers.kill = None;
-                let survivors = self.script.survivors.clone();
-                self.tell(RunEvent::Survivors(survivors)).await;
-            }
-        }
-    }
-
-    fn stop(&mut self, timers: &mut Timers) {
-        let Some(plan) = *self.stops.borrow_and_update() else {
-            return;
-        };
-        timers.kill_timeout = plan.kill_timeout;
-        if let Some(kill) = &mut timers.kill {
-            *kill = Instant::now() + plan.kill_timeout;
-            return;
-        }
-        timers.grace = Some(Instant::now() + plan.grace);
-        if let (OnStop::Ends(after, outcome), true) = (&self.script.on_stop, self.main_alive) {
-            let at = Instant::now() + *after;
-            if timers.end.as_ref().is_none_or(|(end, _)| at < *end) {
-                timers.end = Some((at, outcome.clone()));
-            }
-        }
-    }
-
-    /// What is left of a run that ended by itself is stopped by its own plan.
-    fn leave_survivors(&self, timers: &mut Timers) {
-        if timers.grace.is_none() && timers.kill.is_none() {
-            timers.kill_timeout = self.launch_stop.kill_timeout;
-            timers.grace = Some(Instant::now() + self.launch_stop.grace);
-        }
-    }
-
-    async fn take(&mut self, hand: Hand) {
-        match hand {
-            Hand::End(outcome) => self.exited(outcome).await,
-            Hand::Release => self.script.survivors.clear(),
-        }
-    }
-
-    async fn exited(&mut self, outcome: Outcome) {
-        if !std::mem::replace(&mut self.main_alive, false) {
-            return;
-        }
-        let exit = Exit {
-            outcome,
-            core_dumped: false,
-            oom_killed: false,
-            at: Timestamp::default(),
-            cpu_time: Duration::ZERO,
-            max_rss_bytes: 0,
-        };
-        self.tell(RunEvent::Exited(exit)).await;
-    }
-
-    async fn finish(&mut self) {
-        self.over.send_replace(true);
-        self.tell(RunEvent::Empty).await;
-    }
-
-    async fn tell(&self, event: RunEvent) {
-        let _ = self.events.send(event).await; // nobody listens
-    }
-}
-
-async fn at(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

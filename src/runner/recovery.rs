@@ -76,6 +76,15 @@ pub(super) struct Round {
     survivors_told: bool,
 }
 
+// === impl Surroundings ===
+
+impl Surroundings<'_> {
+    fn is_below(&self, process: &Stat) -> bool {
+        let same = |p: &Stat| p.pid == process.pid && p.start_ticks == process.start_ticks;
+        self.below.iter().any(same)
+    }
+}
+
 // === impl Lost ===
 
 impl Lost {
@@ -91,7 +100,7 @@ impl Lost {
     pub(super) fn clear(&mut self, around: &Surroundings<'_>) -> bool {
         let members = self.members(around);
         if !members.is_empty() {
-            self.kill(&members);
+            self.kill(&members, around);
         }
         if !self.exit_told
             && let Some(exit) = self.exit(around)
@@ -131,7 +140,7 @@ impl Lost {
         pids
     }
 
-    fn kill(&mut self, members: &[i32]) {
+    fn kill(&mut self, members: &[i32], around: &Surroundings<'_>) {
         if !self.round.killing_told {
             self.round.killing_told = true;
             self.tell(RunEvent::Killing);
@@ -142,7 +151,11 @@ impl Lost {
             // the signals below do it.
         }
         for pid in members {
-            let _ = sys::kill(*pid, libc::SIGKILL); // gone meanwhile
+            let is_it = || {
+                let in_cgroup = self.round.cgroup.as_ref().is_some_and(|c| c.contains(*pid));
+                in_cgroup || tree::stat(*pid).is_some_and(|now| around.is_below(&now))
+            };
+            let _ = sys::kill_if(*pid, libc::SIGKILL, is_it); // gone meanwhile
         }
     }
 

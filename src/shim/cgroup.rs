@@ -15,6 +15,8 @@ use std::{
     time::Duration,
 };
 
+use super::sys;
+
 /// The cgroup of one run.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -74,6 +76,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// Its directory, for a process to begin in.
+    pub(crate) fn open(&self) -> io::Result<fs::File> {
+        fs::File::open(&self.dir)
+    }
+
     /// Moves a process into it.
     pub(crate) fn place(&self, pid: i32) -> io::Result<()> {
         write(&self.dir.join("cgroup.procs"), &pid.to_string())
@@ -92,6 +99,22 @@ impl Cgroup {
             );
         }
         pids
+    }
+
+    /// Sends a signal to each process in it and below.
+    pub(crate) fn signal(&self, number: i32) {
+        for pid in self.pids() {
+            let _ = sys::kill_if(pid, number, || self.contains(pid)); // gone meanwhile
+        }
+    }
+
+    /// Whether this process is in it or below.
+    pub(crate) fn contains(&self, pid: i32) -> bool {
+        fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("0::"))
+                .any(|path| Path::new(path).starts_with(&self.path))
+        })
     }
 
     /// Whether any process is in it or below.

@@ -56,6 +56,8 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct Child {
     pub(super) pid: i32,
+    /// Whether it began in its cgroup.
+    pub(super) in_cgroup: bool,
     gate: Option<OwnedFd>,
     status: File,
     told: Vec<u8>,
@@ -72,33 +74,28 @@ const NOT_EXECUTED: i32 = 70;
 // === impl Child ===
 
 impl Child {
-    /// Forks a child that is held at the gate.
-    pub(super) fn fork(prepared: &Prepared) -> nix::Result<Self> {
+    /// Forks a child that is held at the gate, in `cgroup` if that can be done.
+    pub(super) fn fork(prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Self> {
         let (gate_out, gate_in) = pipe2(OFlag::O_CLOEXEC)?;
         let (status_out, status_in) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // Until the child has its own dispositions it takes no signal, and loses
         // none: one that is ignored is kept as long as it is blocked.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        // SAFETY: a shim has one thread, so the child finds no lock held by
-        // another and may do whatever its parent may.
-        let forked = unsafe { fork() };
-        if !matches!(forked, Ok(ForkResult::Child)) {
-            mask.thread_set_mask()?;
+        let (forked, in_cgroup) = fork_into(cgroup);
+        if forked == Ok(0) {
+            drop((gate_in, status_out));
+            run(prepared, gate_out, File::from(status_in));
+            // SAFETY: ends the child without the parent's exit handlers.
+            unsafe { libc::_exit(NOT_EXECUTED) }
         }
-        match forked? {
-            ForkResult::Child => {
-                drop((gate_in, status_out));
-                run(prepared, gate_out, File::from(status_in));
-                // SAFETY: ends the child without the parent's exit handlers.
-                unsafe { libc::_exit(NOT_EXECUTED) }
-            }
-            ForkResult::Parent { child } => Ok(Self {
-                pid: child.as_raw(),
-                gate: Some(gate_in),
-                status: File::from(status_out),
-                told: Vec::new(),
-            }),
-        }
+        mask.thread_set_mask()?;
+        Ok(Self {
+            pid: forked?,
+            in_cgroup,
+            gate: Some(gate_in),
+            status: File::from(status_out),
+            told: Vec::new(),
+        })
     }
 
     /// Waits until it leads its own session (or is dead).
@@ -161,6 +158,24 @@ impl Child {
 
 /// A step, which of several, and why it failed.
 type StepError = (Step, usize, Errno);
+
+/// The pid, 0 in the child, and whether it is in `cgroup`.
+fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> (nix::Result<i32>, bool) {
+    if let Some(cgroup) = cgroup {
+        // SAFETY: a shim has one thread, and the child only does what `run` does.
+        let forked = unsafe { sys::fork_into(cgroup) };
+        if forked.is_ok() {
+            return (forked, true);
+        }
+    }
+    // SAFETY: a shim has one thread, so the child finds no lock held by another.
+    let forked = unsafe { fork() };
+    let pid = forked.map(|side| match side {
+        ForkResult::Child => 0,
+        ForkResult::Parent { child } => child.as_raw(),
+    });
+    (pid, false)
+}
 
 /// In the child. Returns if the program cannot be run.
 fn run(prepared: &Prepared, gate: OwnedFd, mut status: File) {

@@ -1,4 +1,4 @@
-//! Little-endian primitives of the shim's wire format.
+//! Little-endian primitives of the shim's wire format, and its checksum.
 //!
 //! Invariants: reading never panics and never allocates more than the bytes at
 //! hand; a count only ends a loop early, it reserves nothing. Deliberately
@@ -192,3 +192,32 @@ impl<'a> Reader<'a> {
         }
     }
 }
+
+/// CRC-32 (IEEE 802.3) of the parts one after the other.
+pub(crate) fn crc32(parts: &[&[u8]]) -> u32 {
+    let mut crc = !0u32;
+    for byte in parts.iter().copied().flatten() {
+        crc = (crc >> 8) ^ CRC_TABLE[usize::from((crc as u8) ^ byte)];
+    }
+    !crc
+}
+
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0u32; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut value = i as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            value = if value & 1 == 1 {
+                (value >> 1) ^ 0xedb8_8320
+            } else {
+                value >> 1
+            };
+            bit += 1;
+        }
+        table[i] = value;
+        i += 1;
+    }
+    table
+};

@@ -4,7 +4,7 @@
 //! sealed memfd. Invariant: decoding never panics. Deliberately absent: what the
 //! fields do (`prepare`, `child`), output descriptors (inherited as 1 and 2).
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use super::{
     codec::{DecodeError, Reader, Writer},
@@ -48,8 +48,9 @@ pub enum Stdin {
     File(PathBuf),
 }
 
-/// All a shim needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// All a shim needs to know. Its debug form shows neither arguments nor
+/// environment: they may hold secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Definition {
     /// `<uid>.<run_id>`: names the cgroup.
     pub(crate) label: String,
@@ -72,6 +73,14 @@ pub(crate) struct Definition {
 }
 
 // === impl Definition ===
+
+impl fmt::Debug for Definition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Definition")
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Definition {
     pub(crate) fn encode(&self) -> Vec<u8> {

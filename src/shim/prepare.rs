@@ -148,7 +148,20 @@ pub(super) fn describe(definition: &Definition, step: Step, index: usize, errno:
             format!("exec {:?}", program.unwrap_or(OsStr::new("")))
         }
     };
-    failure(step, errno as i32, format!("{object}: {}", errno.desc()))
+    let mut message = format!("{object}: {}", errno.desc());
+    if step == Step::Exec && errno == Errno::ENOENT && program_exists(definition) {
+        message.push_str(" (its interpreter is missing)");
+    }
+    failure(step, errno as i32, message)
+}
+
+/// Whether the path that is the program exists, so that something else does not.
+fn program_exists(definition: &Definition) -> bool {
+    let Some(program) = definition.argv.first() else {
+        return false;
+    };
+    let directory = definition.working_directory.as_deref();
+    program.as_bytes().contains(&b'/') && directory.unwrap_or(Path::new("/")).join(program).exists()
 }
 
 fn failure(step: Step, errno: i32, message: String) -> Failure {

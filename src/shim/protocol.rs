@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::codec::{DecodeError, Reader, Writer};
+use super::codec::{DecodeError, Reader, Writer, crc32};
 use crate::domain::{
     run::{Exit, Outcome, SignalScope, SpawnError, StopPlan, UnknownReason},
     time::Timestamp,
@@ -155,7 +155,7 @@ impl Message {
         let mut packet = w.0;
         let len = u32::try_from(packet.len() - HEADER_BYTES).unwrap_or(u32::MAX);
         packet[16..CRC_AT].copy_from_slice(&len.to_le_bytes());
-        let crc = crc32(&packet);
+        let crc = crc32(&[&packet]);
         packet[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
         packet
     }
@@ -183,7 +183,7 @@ impl Message {
             std::cmp::Ordering::Greater => return Err(DecodeError::Trailing),
             std::cmp::Ordering::Equal => {}
         }
-        if crc32_of(&[&packet[..CRC_AT], &[0; 4], &packet[HEADER_BYTES..]]) != crc {
+        if crc32(&[&packet[..CRC_AT], &[0; 4], &packet[HEADER_BYTES..]]) != crc {
             return Err(DecodeError::Checksum);
         }
         if version != VERSION {
@@ -391,39 +391,6 @@ fn write_duration(w: &mut Writer, duration: Duration) {
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
-
-fn crc32(bytes: &[u8]) -> u32 {
-    crc32_of(&[bytes])
-}
-
-/// CRC-32 (IEEE 802.3) of the parts one after the other.
-fn crc32_of(parts: &[&[u8]]) -> u32 {
-    let mut crc = !0u32;
-    for byte in parts.iter().copied().flatten() {
-        crc = (crc >> 8) ^ CRC_TABLE[usize::from((crc as u8) ^ byte)];
-    }
-    !crc
-}
-
-const CRC_TABLE: [u32; 256] = {
-    let mut table = [0u32; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut value = i as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            value = if value & 1 == 1 {
-                (value >> 1) ^ 0xedb8_8320
-            } else {
-                value >> 1
-            };
-            bit += 1;
-        }
-        table[i] = value;
-        i += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests;

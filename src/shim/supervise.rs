@@ -7,41 +7,44 @@
 //! Deliberately absent: what to do when (`plan`), how a child comes to be
 //! (`child`).
 
-use std::{collections::VecDeque, fs::File, os::fd::AsFd, os::fd::OwnedFd, time::Duration};
+mod messages;
+mod signals;
+mod start;
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, open},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        stat::Mode,
     },
-    unistd::{chdir, dup2_stderr, dup2_stdout},
 };
 
 use super::{
     ShimError,
     cgroup::Cgroup,
     child::{Child, Progress},
-    ctl::{self, Received},
     definition::Definition,
     plan::{Action, Stopping},
-    prepare::{self, Failure, Prepared},
-    protocol::{MESSAGE_BYTES_MAX, Message, Step, VERSION},
+    prepare::{self, Failure},
+    protocol::{Message, VERSION},
     sys::{self, Clock, Ended},
-    tree,
 };
-use crate::domain::run::{SignalScope, SpawnError, StopPlan};
+use crate::domain::run::{SignalScope, StopPlan};
 
 /// Between two rounds of SIGKILL, if nothing ends meanwhile.
 const KILL_PAUSE_MIN: Duration = Duration::from_millis(5);
 const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// A tree that forks while it is signalled needs more than one pass.
-const PASSES: u32 = 3;
-const FREEZE_TRIES: u32 = 250;
-const FREEZE_PAUSE: Duration = Duration::from_millis(2);
 
 /// The main process.
 #[derive(Debug)]
@@ -80,7 +83,7 @@ struct Ready {
 
 /// Receives a definition and carries it out.
 pub(super) fn run(ctl: OwnedFd) -> Result<(), ShimError> {
-    let Some(definition) = receive_definition(&ctl)? else {
+    let Some(definition) = start::receive_definition(&ctl)? else {
         return Ok(()); // the daemon is gone, and there is nothing to stop
     };
     let kernel = |what| move |errno| ShimError::Kernel { what, errno };
@@ -107,7 +110,7 @@ pub(super) fn run(ctl: OwnedFd) -> Result<(), ShimError> {
     if let Err(Failure { step, error }) = shim.spawn() {
         shim.tell(&Message::SpawnFailed { step, error });
     }
-    let_go_of_output();
+    start::let_go_of_output();
     while !shim.is_empty() {
         shim.turn();
     }
@@ -115,101 +118,9 @@ pub(super) fn run(ctl: OwnedFd) -> Result<(), ShimError> {
     Ok(())
 }
 
-/// `None` if the daemon goes away first, or is not understood.
-fn receive_definition(ctl: &OwnedFd) -> Result<Option<Definition>, ShimError> {
-    let mut buffer = vec![0; MESSAGE_BYTES_MAX];
-    loop {
-        let mut fds = [PollFd::new(ctl.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::NONE);
-        let (size, passed) = match ctl::receive(ctl.as_fd(), &mut buffer) {
-            Ok(Received::Packet(size, passed)) => (size, passed),
-            Ok(Received::Closed) => return Ok(None),
-            Err(Errno::EAGAIN | Errno::EINTR | Errno::EMSGSIZE) => continue,
-            Err(errno) => {
-                return Err(ShimError::Kernel {
-                    what: "control socket",
-                    errno,
-                });
-            }
-        };
-        let memory = match (Message::decode(&buffer[..size]), passed) {
-            (Ok((_, Message::Define)), Some(memory)) => memory,
-            // A daemon that is not understood cannot be answered either.
-            (Err(_), _) => return Ok(None),
-            (Ok(_), _) => continue,
-        };
-        let definition = ctl::read_sealed(memory)
-            .ok()
-            .and_then(|bytes| Definition::decode(&bytes).ok());
-        if let Some(definition) = definition {
-            return Ok(Some(definition));
-        }
-        refuse_definition(ctl);
-        return Ok(None);
-    }
-}
-
-fn refuse_definition(ctl: &OwnedFd) {
-    let error = SpawnError {
-        errno: libc::EPROTO,
-        message: "shim: the definition is not understood".into(),
-    };
-    let failed = Message::SpawnFailed {
-        step: Step::Shim,
-        error,
-    };
-    // Where this is not heard, the daemon still sees the shim end.
-    let _ = ctl::send(ctl.as_fd(), &failed.encode(1), None);
-    let _ = ctl::send(ctl.as_fd(), &Message::Empty.encode(2), None);
-}
-
-/// The pipes of the run belong to the run: they end when it does.
-fn let_go_of_output() {
-    if let Ok(null) = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
-        let _ = dup2_stdout(&null);
-        let _ = dup2_stderr(&null);
-    }
-    let _ = chdir("/"); // hold no mount busy
-}
-
 // === impl Shim: start and end ===
 
 impl Shim {
-    fn spawn(&mut self) -> Result<(), Failure> {
-        let prepared = Prepared::new(&self.definition)?;
-        let mut child = Child::fork(&prepared)
-            .map_err(|errno| prepare::describe(&self.definition, Step::Fork, 0, errno))?;
-        child.wait_ready();
-        if self.definition.use_cgroup {
-            self.cgroup = Cgroup::create(self.definition.daemon_pid, &self.definition.label);
-        }
-        if let Some(cgroup) = self.cgroup.take() {
-            match cgroup.place(child.pid) {
-                Ok(()) => self.cgroup = Some(cgroup),
-                Err(_) => cgroup.remove(),
-            }
-        }
-        let start_ticks = tree::stat(child.pid).map_or(0, |process| process.start_ticks);
-        let spawned = Message::Spawned {
-            pid: child.pid,
-            start_ticks,
-            cgroup: self.cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()),
-        };
-        self.tell(&spawned);
-        // Nobody runs of whom nobody was told. If there is nobody to tell, the
-        // gate stays closed, and the child ends when it is let go of.
-        self.deliver();
-        failpoint("before_gate");
-        if self.ctl.is_some() {
-            child.open_gate();
-        } else {
-            self.main = Main::Failed(child.pid);
-            return Ok(());
-        }
-        self.main = Main::Starting(child);
-        Ok(())
-    }
-
     /// Whether nothing of the run is left.
     fn is_empty(&mut self) -> bool {
         self.reap();
@@ -226,16 +137,6 @@ impl Shim {
         self.tell(&Message::Empty);
         self.deliver();
     }
-
-    /// Returns when all was taken, or there is nobody to take it.
-    fn deliver(&mut self) {
-        while !self.outbox.is_empty() {
-            let Some(ctl) = &self.ctl else { return };
-            let mut fds = [PollFd::new(ctl.as_fd(), PollFlags::POLLOUT)];
-            let _ = poll(&mut fds, PollTimeout::NONE);
-            self.flush();
-        }
-    }
 }
 
 // === impl Shim: the loop ===
@@ -243,6 +144,7 @@ impl Shim {
 impl Shim {
     fn turn(&mut self) {
         let ready = self.wait();
+        self.rearm_cgroup();
         if ready.signals {
             self.take_signals();
         }
@@ -362,6 +264,14 @@ impl Shim {
     /// From now on it may be the cgroup that becomes empty last.
     fn watch_cgroup(&mut self) {
         self.cgroup_events = self.cgroup.as_ref().and_then(|c| c.events().ok());
+        self.rearm_cgroup();
+    }
+
+    /// Its file is ready until it is read through the same descriptor.
+    fn rearm_cgroup(&self) {
+        if let Some(events) = &self.cgroup_events {
+            let _ = events.read_at(&mut [0; 128], 0); // what it says is read elsewhere
+        }
     }
 
     /// The plan of the definition, unless a stop is under way.
@@ -415,187 +325,6 @@ impl Shim {
     }
 }
 
-// === impl Shim: signals ===
-
-impl Shim {
-    /// What a client asked for: only while there is a main process.
-    fn request(&mut self, message: &Message) -> nix::Result<()> {
-        if !matches!(self.main, Main::Starting(_) | Main::Running(_)) {
-            return Err(Errno::ESRCH);
-        }
-        match *message {
-            Message::Signal { number, scope } => {
-                if !(1..=libc::SIGRTMAX()).contains(&number) {
-                    return Err(Errno::EINVAL);
-                }
-                self.send_signal(number, scope)
-            }
-            Message::Freeze => self.freeze(),
-            Message::Thaw => self.thaw(),
-            _ => Err(Errno::EPROTO),
-        }
-    }
-
-    fn send_signal(&self, number: i32, scope: SignalScope) -> nix::Result<()> {
-        match (scope, self.main_pid(), &self.cgroup) {
-            (SignalScope::Main, Some(pid), _) => sys::kill(pid, number),
-            (SignalScope::Group, Some(pid), _) => sys::kill(-pid, number),
-            (SignalScope::Main | SignalScope::Group, None, _) => Err(Errno::ESRCH),
-            (SignalScope::Cgroup, _, None) => Err(Errno::ENOTSUP),
-            (SignalScope::Cgroup | SignalScope::Tree, _, Some(cgroup)) => {
-                for pid in cgroup.pids() {
-                    let _ = sys::kill(pid, number); // gone meanwhile
-                }
-                Ok(())
-            }
-            (SignalScope::Tree, _, None) => {
-                signal_descendants(number);
-                Ok(())
-            }
-        }
-    }
-
-    fn freeze(&self) -> nix::Result<()> {
-        match &self.cgroup {
-            Some(cgroup) => cgroup.freeze().map_err(|error| errno_of(&error)),
-            None => self.stop_descendants(),
-        }
-    }
-
-    /// A freeze without a cgroup: true once all of it is seen to stand.
-    fn stop_descendants(&self) -> nix::Result<()> {
-        for _ in 0..FREEZE_TRIES {
-            signal_descendants(libc::SIGSTOP);
-            if tree::living(own_pid()).iter().all(|process| process.stands) {
-                return Ok(());
-            }
-            std::thread::sleep(FREEZE_PAUSE);
-        }
-        self.thaw()?;
-        Err(Errno::ETIMEDOUT)
-    }
-
-    /// Undoes a freeze and any SIGSTOP, whoever sent it.
-    fn thaw(&self) -> nix::Result<()> {
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.thaw().map_err(|error| errno_of(&error))?;
-        }
-        self.send_signal(libc::SIGCONT, SignalScope::Tree)
-    }
-
-    /// One round of SIGKILL to everything there is.
-    fn kill_all(&mut self) {
-        if let Some(cgroup) = &self.cgroup
-            && !cgroup.kill()
-        {
-            for _ in 0..PASSES {
-                for pid in cgroup.pids() {
-                    let _ = sys::kill(pid, libc::SIGKILL);
-                }
-            }
-        }
-        // Also what has left the cgroup. A process with SIGKILL pending forks no
-        // more, so each pass only meets what was forked before it.
-        for _ in 0..PASSES {
-            signal_descendants(libc::SIGKILL);
-        }
-        self.kill_pause = (self.kill_pause * 2).min(KILL_PAUSE_MAX);
-    }
-
-    fn living(&self) -> Vec<i32> {
-        let mut pids: Vec<i32> = tree::living(own_pid()).iter().map(|p| p.pid).collect();
-        for pid in self.cgroup.iter().flat_map(Cgroup::pids) {
-            if !pids.contains(&pid) {
-                pids.push(pid);
-            }
-        }
-        pids.sort_unstable();
-        pids
-    }
-}
-
-// === impl Shim: messages ===
-
-impl Shim {
-    fn hear(&mut self) {
-        let mut buffer = vec![0; MESSAGE_BYTES_MAX];
-        while self.outbox.is_empty() {
-            let Some(ctl) = &self.ctl else { return };
-            match ctl::receive(ctl.as_fd(), &mut buffer) {
-                Ok(Received::Packet(size, _)) => match Message::decode(&buffer[..size]) {
-                    Ok((_, Message::Stop(plan))) => self.stop(plan),
-                    Ok((
-                        seq,
-                        message @ (Message::Signal { .. } | Message::Freeze | Message::Thaw),
-                    )) => {
-                        let errno = self.request(&message).map_or_else(|e| e as i32, |()| 0);
-                        self.tell(&Message::Reply { seq, errno });
-                    }
-                    // Refused, or of no meaning here.
-                    Ok(_) | Err(_) => {}
-                },
-                Err(Errno::EINTR | Errno::EMSGSIZE) => {}
-                Err(Errno::EAGAIN) => return,
-                Ok(Received::Closed) | Err(_) => {
-                    self.lose_daemon();
-                    return;
-                }
-            }
-        }
-    }
-
-    fn tell(&mut self, message: &Message) {
-        self.seq += 1;
-        let packet = message.encode(self.seq);
-        if self.ctl.is_some() {
-            self.outbox.push_back(packet);
-        }
-        self.flush();
-    }
-
-    fn flush(&mut self) {
-        while let (Some(ctl), Some(packet)) = (&self.ctl, self.outbox.front()) {
-            match ctl::send(ctl.as_fd(), packet, None) {
-                Ok(()) => {
-                    self.outbox.pop_front();
-                }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN | Errno::ENOBUFS) => return,
-                Err(_) => {
-                    self.lose_daemon();
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Nobody is left to tell: the run is stopped and leaves no orphan.
-    fn lose_daemon(&mut self) {
-        self.ctl = None;
-        self.outbox.clear();
-        self.stop_by_itself();
-    }
-}
-
-fn signal_descendants(number: i32) {
-    tree::visit(own_pid(), |pid| {
-        let _ = sys::kill(pid, number); // gone meanwhile
-    });
-}
-
 fn own_pid() -> i32 {
     std::process::id().cast_signed()
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// Dies here in a debug build told so, as if killed.
-fn failpoint(name: &str) {
-    if cfg!(debug_assertions)
-        && std::env::var_os("PROCESSION_SHIM_FAILPOINT").is_some_and(|value| value == name)
-    {
-        let _ = sys::kill(own_pid(), libc::SIGKILL);
-    }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -14,6 +15,8 @@ use crate::domain::{
     run::{Exit, Outcome, SpawnError, UnknownReason},
     time::{Monotonic, Timestamp},
 };
+
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// What waits to be reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,10 +148,60 @@ pub(crate) fn reap(pid: i32) -> Option<Reaped> {
     }
 }
 
+/// fork, with the child in the cgroup whose directory this is: moving it there
+/// afterwards costs milliseconds. 0 in the child.
+///
+/// # Safety
+/// The process has one thread; the child does no more than set itself up and
+/// exec, because the libc does not know of it.
+pub(crate) unsafe fn fork_into(cgroup: BorrowedFd<'_>) -> nix::Result<i32> {
+    // SAFETY: clone_args is plain data; all zeroes asks for nothing.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    // SAFETY: without CLONE_VM and a stack it is a fork, and the rest is up to
+    // the caller.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw mut args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    Errno::result(result).map(|pid| i32::try_from(pid).unwrap_or(0))
+}
+
 /// Sends a signal by number: nix knows no real-time signals.
 pub(crate) fn kill(pid: i32, number: i32) -> nix::Result<()> {
     // SAFETY: passes numbers only.
     Errno::result(unsafe { libc::kill(pid, number) }).map(drop)
+}
+
+/// Sends a signal to a process that nobody keeps from being reaped: it is pinned
+/// first, and `is_it` then says whether it is still the one that is meant. So
+/// no stranger is signalled who got its pid meanwhile.
+pub(crate) fn kill_if(pid: i32, number: i32, is_it: impl FnOnce() -> bool) -> nix::Result<()> {
+    // SAFETY: passes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let raw = Errno::result(result)?;
+    // SAFETY: the kernel has just made this descriptor, and it fits an int.
+    let pinned = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+    if !is_it() {
+        return Err(Errno::ESRCH);
+    }
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and no siginfo is as good as kill.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pinned.as_raw_fd(),
+            number,
+            no_info,
+            0,
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 pub(crate) fn set_nice(nice: i32) -> nix::Result<()> {

@@ -5,6 +5,8 @@
 
 use std::{collections::HashMap, fs, io};
 
+use super::sys;
+
 /// One process as `/proc/<pid>/stat` tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -46,26 +48,37 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
     })
 }
 
-/// Calls `visit` for each process below `root`, parents before their children.
-pub(crate) fn visit(root: i32, mut visit: impl FnMut(i32)) {
-    let mut waiting = children(root);
+/// Calls `visit` for each process below `root` with its pid and its parent's,
+/// parents before their children.
+pub(crate) fn visit(root: i32, mut visit: impl FnMut(i32, i32)) {
+    let below = |parent| children(parent).into_iter().map(move |pid| (pid, parent));
+    let mut waiting: Vec<_> = below(root).collect();
     // A tree that is forking while it is read could keep this going; the next
     // pass sees the rest.
     let mut left = VISIT_MAX;
-    while let Some(pid) = waiting.pop() {
+    while let Some((pid, parent)) = waiting.pop() {
         if left == 0 {
             return;
         }
         left -= 1;
-        visit(pid);
-        waiting.extend(children(pid));
+        visit(pid, parent);
+        waiting.extend(below(pid));
     }
+}
+
+/// Sends a signal to each process below `root`.
+pub(crate) fn signal(root: i32, number: i32) {
+    visit(root, |pid, parent| {
+        // Who is orphaned meanwhile comes to the root, which is a subreaper.
+        let is_it = || stat(pid).is_some_and(|p| p.parent == parent || p.parent == root);
+        let _ = sys::kill_if(pid, number, is_it); // gone meanwhile
+    });
 }
 
 /// Live processes below `root`.
 pub(crate) fn living(root: i32) -> Vec<Stat> {
     let mut found = Vec::new();
-    visit(root, |pid| {
+    visit(root, |pid, _| {
         found.extend(stat(pid).filter(|process| !process.zombie));
     });
     found

@@ -12,7 +12,7 @@ use crate::{
         id::{ProcessName, Revision, Uid},
         run::Outcome as Exit,
         spec::{Config, Dependency, DependencyCondition, ExitWith, StopPolicy},
-        status::{Cause, Desired, Reason, State},
+        status::{Cause, Desired, ProcessState, Reason, State},
         wait::Condition,
     },
     logs::{Limits as LogLimits, Logs},
@@ -111,8 +111,8 @@ impl World {
         (node.body().status.state, node.body().status.reason)
     }
 
-    /// Every published state of `text`, oldest first.
-    fn path(&self, text: &str) -> Vec<State> {
+    /// Every published state, oldest first.
+    fn history(&self) -> Vec<(ProcessName, State)> {
         let budget = Budget {
             entries_max: usize::MAX,
             bytes_max: usize::MAX,
@@ -124,9 +124,18 @@ impl World {
         let Read::Batch { changes, .. } = read else {
             panic!("history is trimmed")
         };
-        let all = changes.iter().map(|change| change.node.body());
-        all.filter(|s| s.name().as_str() == text)
-            .map(|s| s.status.state)
+        let state = |state: &ProcessState| (state.name().clone(), state.status.state);
+        changes
+            .iter()
+            .map(|change| state(change.node.body()))
+            .collect()
+    }
+
+    /// Every published state of `text`, oldest first.
+    fn path(&self, text: &str) -> Vec<State> {
+        let all = self.history().into_iter();
+        all.filter(|(name, _)| name.as_str() == text)
+            .map(|(_, state)| state)
             .collect()
     }
 }
@@ -259,14 +268,6 @@ async fn dependencies_start_in_order_and_stop_in_reverse() {
             .control_many(names, stop, true, Cause::SUPERVISOR)
             .await
     });
-    let exited = world.wait("web", Condition::Exited, None).await;
-    let web = exited.node.unwrap();
-    assert_eq!(
-        world.state("db").0,
-        State::Running,
-        "web goes first, at {:?}",
-        web.revision()
-    );
     assert!(
         stopping
             .await
@@ -274,7 +275,15 @@ async fn dependencies_start_in_order_and_stop_in_reverse() {
             .iter()
             .all(|item| item.result.is_ok())
     );
-    assert_eq!(world.state("db").0, State::Stopped);
+    let history = world.history();
+    let at = |text: &str, state| {
+        let is = |(process, was): &(ProcessName, State)| process.as_str() == text && *was == state;
+        history.iter().position(is).unwrap()
+    };
+    // The first `Stopped` of a process is its creation.
+    assert!(at("db", State::Stopping) > at("web", State::Stopping));
+    let before_db = &history[..at("db", State::Stopping)];
+    assert_eq!(before_db.last(), Some(&(name("web"), State::Stopped)));
 }
 
 #[tokio::test(start_paused = true)]

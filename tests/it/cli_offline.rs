@@ -2,6 +2,7 @@
 //! is printed, and the exit code. No daemon, no process.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod apply;
 mod fake;
 mod output;
 mod requests;

@@ -2,8 +2,10 @@
 
 mod cli_offline;
 mod config_file;
+mod daemon;
 mod logs;
 mod registry_stress;
 mod server;
 mod shim;
+mod tidy;
 mod watch_unit;

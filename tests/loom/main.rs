@@ -11,6 +11,7 @@
 
 // Parts of the sources that no model reaches, and visibility that is right there.
 #![allow(dead_code, unreachable_pub, unused_imports)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod domain {
     pub(crate) use procession::domain::id;

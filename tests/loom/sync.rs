@@ -30,9 +30,9 @@ impl<T> Swap<T> {
         look(&self.load())
     }
 
-    pub(crate) fn compare_exchange(&self, current: &Arc<T>, new: Arc<T>) -> bool {
+    pub(crate) fn compare_exchange(&self, current: *const T, new: Arc<T>) -> bool {
         let mut value = self.0.lock().unwrap();
-        let same = Arc::ptr_eq(&value, current);
+        let same = std::ptr::eq(Arc::as_ptr(&value), current);
         if same {
             *value = new;
         }
@@ -61,13 +61,6 @@ impl<T> Mutex<T> {
 impl<T> Handoff<T> {
     pub(crate) fn new(value: Option<T>) -> Self {
         Self(std::sync::Mutex::new(value))
-    }
-
-    pub(crate) fn peek(&self) -> Option<T>
-    where
-        T: Clone,
-    {
-        self.0.try_lock().expect("never contended").clone()
     }
 
     pub(crate) fn take(&self) -> Option<T> {

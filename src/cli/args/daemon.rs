@@ -27,7 +27,7 @@ Examples:
   procession up
   procession up procession.yaml --no-color")]
 pub struct UpArgs {
-    /// File of processes [default: procession.yaml, .yml or .toml here].
+    /// File of processes [default: procession.toml, .yaml, .yml or .json here].
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Where the daemon is reached and keeps its state.

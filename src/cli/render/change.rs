@@ -1,7 +1,9 @@
 //! One line per change: what is different from what was shown before.
 
 use super::{process, style, style::Palette, text, time};
-use crate::grpc::proto::{self, Process, ProcessEventKind, ProcessStatus, Readiness};
+use crate::grpc::proto::{
+    self, ConditionStatus, Process, ProcessEventKind, ProcessStatus, Readiness,
+};
 
 /// What led to a line.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +100,18 @@ fn differences(old: Option<&Process>, new: &Process) -> Vec<String> {
     if !because.is_empty() && because != process::because(before) {
         words.push(because);
     }
+    words.extend(after.conditions.iter().filter_map(|condition| {
+        let known = before
+            .conditions
+            .iter()
+            .find(|c| c.r#type == condition.r#type);
+        let news = match known {
+            Some(known) => known.status != condition.status,
+            None => condition.status() == ConditionStatus::False,
+        };
+        let value = process::describe_condition(condition);
+        news.then(|| format!("{} {value}", text::line(&condition.r#type)))
+    }));
     if after.notify_status != before.notify_status {
         words.push(format!("\"{}\"", text::line(&after.notify_status)));
     }
@@ -118,8 +132,10 @@ fn attribution(change: Change<'_>) -> Vec<String> {
         Change::Resynced { .. } => return vec!["(found after reset)".to_owned()],
         Change::Found => return words,
     };
-    if event.skipped_versions > 0 {
-        words.push(format!("[{} changes merged]", event.skipped_versions));
+    match event.skipped_versions {
+        ..=0 => {}
+        1 => words.push("[1 change merged]".to_owned()),
+        merged => words.push(format!("[{merged} changes merged]")),
     }
     if let Some(cause) = &event.cause {
         let by = match cause.principal.is_empty() {

@@ -1,3 +1,5 @@
+use tokio::time::Instant;
+
 use crate::domain::id::{ProcessName, Uid};
 
 use super::*;

@@ -198,7 +198,7 @@ proptest! {
 
 #[test]
 fn the_checksum_is_the_well_known_one() {
-    assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+    assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926);
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn another_version_and_an_unknown_type_are_told_apart() {
         bytes[4..6].copy_from_slice(&version.to_le_bytes());
         bytes[6..8].copy_from_slice(&kind.to_le_bytes());
         bytes[CRC_AT..HEADER_BYTES].fill(0);
-        let crc = crc32(&bytes);
+        let crc = crc32(&[&bytes]);
         bytes[CRC_AT..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
         bytes
     };

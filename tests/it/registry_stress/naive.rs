@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     /// The revision is drawn before the swap, and the head is whatever was
     /// appended last.
     RevisionBeforeSwap,
+    /// A write returns before the head is raised to it; the next one does that.
+    HeadTooLate,
     /// The head is raised before the change is in the log.
     HeadTooEarly,
     /// Revisions are given in pairs, the second first, as by a publisher that
@@ -97,7 +99,7 @@ impl Naive {
                 let newest = self.cells[name].load();
                 newest.version != state.version && newest.revision.load(Ordering::SeqCst) != 0
             }),
-            Fault::RevisionBeforeSwap => {}
+            Fault::RevisionBeforeSwap | Fault::HeadTooLate => {}
             Fault::HeadTooEarly => {
                 let drawn = self.drawn.fetch_add(1, Ordering::SeqCst) + 1;
                 state.revision.store(drawn, Ordering::SeqCst);
@@ -112,16 +114,18 @@ impl Naive {
             }
         }
         let mut log = self.log.lock().unwrap();
-        if self.fault == Fault::NotifyAfterSwap {
-            state.revision.store(log.len() as i64 + 1, Ordering::SeqCst);
+        if matches!(self.fault, Fault::NotifyAfterSwap | Fault::HeadTooLate) {
+            let revision = log.len() as i64 + 1;
+            state.revision.store(revision, Ordering::SeqCst);
         }
         let appended = seen(name, state);
         log.push(appended);
-        if matches!(
-            self.fault,
-            Fault::NotifyAfterSwap | Fault::RevisionBeforeSwap
-        ) {
-            self.head.store(appended.revision, Ordering::SeqCst);
+        match self.fault {
+            Fault::NotifyAfterSwap | Fault::RevisionBeforeSwap => {
+                self.head.store(appended.revision, Ordering::SeqCst);
+            }
+            Fault::HeadTooLate => self.head.store(appended.revision - 1, Ordering::SeqCst),
+            Fault::HeadTooEarly | Fault::OrderOfItsOwn => {}
         }
         appended
     }

@@ -9,7 +9,7 @@ use procession::domain::id::{ProcessName, Revision, Uid};
 use super::{
     change::{Budget, Mode, Read},
     commit::Core,
-    log::{Limits, entry_weight},
+    log::{Limits, Log},
     node::{Body, Node, Slot},
     wake::{Gate, Idle},
 };
@@ -200,9 +200,7 @@ fn write_waking_early(world: &World) {
     let (current, node) = swap_in(world);
     let mut log = world.core.log.lock();
     Idle::mark(&log.lines).wake();
-    let weight = entry_weight(&node, None);
-    let previous = Some((Arc::clone(&current), current.revision().get()));
-    let at = log.append(&world.slot, Arc::clone(&node), previous, weight);
+    let at = append(world, &mut log, &current, &node);
     world.core.head.store(at, Ordering::SeqCst);
     node.set_revision(at);
 }
@@ -211,8 +209,7 @@ fn write_waking_early(world: &World) {
 fn write_head_late(world: &World) {
     let (current, node) = swap_in(world);
     let mut log = world.core.log.lock();
-    let previous = Some((Arc::clone(&current), current.revision().get()));
-    let at = log.append(&world.slot, Arc::clone(&node), previous, 1);
+    let at = append(world, &mut log, &current, &node);
     node.set_revision(at);
     world.core.head.store(at, Ordering::SeqCst);
 }
@@ -221,18 +218,32 @@ fn write_head_late(world: &World) {
 fn write_not_helping(world: &World) {
     let (current, node) = swap_in(world);
     let mut log = world.core.log.lock();
-    let previous = Some((Arc::clone(&current), current.revision().get()));
-    let at = log.append(&world.slot, Arc::clone(&node), previous, 1);
+    let at = append(world, &mut log, &current, &node);
     world.core.head.store(at, Ordering::SeqCst);
     node.set_revision(at);
+}
+
+fn append(
+    world: &World,
+    log: &mut Log<Count>,
+    current: &Arc<Node<Count>>,
+    node: &Arc<Node<Count>>,
+) -> i64 {
+    let previous = Some(Arc::clone(current));
+    log.append(
+        &world.slot,
+        Arc::clone(node),
+        previous,
+        current.revision().get(),
+    )
 }
 
 fn swap_in(world: &World) -> (Arc<Node<Count>>, Arc<Node<Count>>) {
     loop {
         let current = world.slot.load();
-        let node = Arc::new(Node::after(&current, next(&current), false));
+        let node = Arc::new(Node::after(Arc::clone(&current), next(&current), false));
         let newest = world.slot.newest();
-        if newest.compare_exchange(&current, Arc::clone(&node)) {
+        if newest.compare_exchange(Arc::as_ptr(&current), Arc::clone(&node)) {
             return (current, node);
         }
     }

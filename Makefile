@@ -1,0 +1,44 @@
+# What people and CI run; both run the same. Needs rustup and cargo. Everything
+# else is installed below .tools/, which `make clean` removes.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+CARGO ?= cargo
+
+step = @echo "==> $(1)"
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: tools
+tools: ## Install what the tests need into .tools/ (grpcurl, through Go's module proxy)
+	@tools/grpcurl.sh
+
+.PHONY: test
+test: tools ## Run every test: unit, integration, model checks, documentation, benches once
+	$(call step,benches: every case once)
+	$(CARGO) test --locked --bench '*' -- --test
+	$(call step,unit, integration, model checks and documentation)
+	$(CARGO) test --locked
+
+.PHONY: lint
+lint: ## Check formatting and lints
+	$(call step,formatting)
+	$(CARGO) fmt --check
+	$(call step,clippy)
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: bench
+bench: ## Measure (see benches/README.md); takes minutes
+	$(CARGO) bench --locked
+
+.PHONY: doc
+doc: ## Build the documentation of the library; broken links are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+.PHONY: clean
+clean: ## Remove all that was built or installed here
+	$(CARGO) clean
+	rm -rf .tools
