@@ -92,7 +92,7 @@ async fn show(
     ));
     daemon.apply(config).await?;
     let trigger = {
-        let mut trigger = std::pin::pin!(foreground::trigger(daemon, signals));
+        let mut trigger = std::pin::pin!(foreground::trigger(daemon, signals, true));
         loop {
             tokio::select! {
                 trigger = &mut trigger => break trigger,

@@ -480,10 +480,18 @@ impl Supervisor {
 impl Inner {
     /// Waits for the turn to change configurations.
     async fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refused> {
+        let turn = self.configuring.lock().await;
         if self.closing.load(Ordering::Acquire) {
             return Err(Refused::ShuttingDown);
         }
-        Ok(self.configuring.lock().await)
+        Ok(turn)
+    }
+
+    /// From here on nothing is created, configured or started.
+    pub(super) async fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        // Whoever had the turn has finished now; later ones see the mark.
+        drop(self.configuring.lock().await);
     }
 
     pub(super) fn mailbox(&self, name: &ProcessName) -> Result<Mailbox, Refused> {

@@ -3,6 +3,7 @@
 mod cli_offline;
 mod config_file;
 mod contract;
+mod daemon;
 mod logs;
 mod registry_stress;
 mod server;

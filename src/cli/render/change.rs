@@ -1,7 +1,9 @@
 //! One line per change: what is different from what was shown before.
 
 use super::{process, style, style::Palette, text, time};
-use crate::grpc::proto::{self, Process, ProcessEventKind, ProcessStatus, Readiness};
+use crate::grpc::proto::{
+    self, ConditionStatus, Process, ProcessEventKind, ProcessStatus, Readiness,
+};
 
 /// What led to a line.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +100,18 @@ fn differences(old: Option<&Process>, new: &Process) -> Vec<String> {
     if !because.is_empty() && because != process::because(before) {
         words.push(because);
     }
+    words.extend(after.conditions.iter().filter_map(|condition| {
+        let known = before
+            .conditions
+            .iter()
+            .find(|c| c.r#type == condition.r#type);
+        let news = match known {
+            Some(known) => known.status != condition.status,
+            None => condition.status() == ConditionStatus::False,
+        };
+        let value = process::describe_condition(condition);
+        news.then(|| format!("{} {value}", text::line(&condition.r#type)))
+    }));
     if after.notify_status != before.notify_status {
         words.push(format!("\"{}\"", text::line(&after.notify_status)));
     }

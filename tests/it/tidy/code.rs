@@ -18,6 +18,10 @@ const UNSAFE_LAYERS: &[&str] = &["src/shim/", "src/shim.rs", "src/runner/", "src
 /// Tests that sleep.
 const SLEEPS: &[Exemption] = &[
     (
+        "tests/it/daemon/support.rs",
+        "between two looks, with a deadline",
+    ),
+    (
         "tests/it/server/support.rs",
         "between two looks, with a deadline",
     ),

@@ -1,0 +1,3 @@
+//! The whole daemon from outside: the built program, real processes, real clients.
+
+mod support;

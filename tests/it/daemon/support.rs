@@ -1,0 +1,169 @@
+//! A daemon of the built program in a directory of its own, and ways to talk to it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use hyper_util::rt::TokioIo;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use procession::grpc::proto::{self, process_manager_client::ProcessManagerClient};
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+pub(crate) type Client = ProcessManagerClient<Channel>;
+
+/// Longest wait for anything; a test that reaches it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running daemon; dropping it ends it.
+pub(crate) struct Daemon {
+    child: Option<Child>,
+    directory: TempDir,
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    /// `procession serve` with a socket and a state directory of its own.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Daemon::start`], with further arguments.
+    pub(crate) fn start_with(args: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = File::create(directory.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_procession"))
+            .arg("serve")
+            .arg("--socket")
+            .arg(directory.path().join("socket"))
+            .arg("--state-dir")
+            .arg(directory.path().join("state"))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let daemon = Self {
+            child: Some(child),
+            directory,
+        };
+        eventually("the daemon listens", || {
+            std::os::unix::net::UnixStream::connect(daemon.socket()).ok()
+        });
+        daemon
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id().cast_signed()
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        let path = self.socket();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        Client::new(endpoint.connect_with_connector(connector).await.unwrap())
+    }
+
+    /// Runs the command line against this daemon.
+    pub(crate) fn cli<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_procession"))
+            .args(args)
+            .env("PROCESSION_SOCKET", self.socket())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.end()
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let _ = kill(pid, Signal::SIGTERM);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("the daemon did not end; its log:\n{}", self.log());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            if std::thread::panicking() {
+                eprintln!("the daemon's log:\n{}", self.log());
+            }
+            self.end();
+        }
+    }
+}
+
+/// Time between two looks of [`eventually`].
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Looks until there is something to see.
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// A process that runs `script` with sh and starts by itself.
+pub(crate) fn sh(name: &str, script: &str) -> proto::Process {
+    command(name, &["sh", "-c", script])
+}
+
+/// A process that runs `argv` and starts by itself.
+pub(crate) fn command(name: &str, argv: &[&str]) -> proto::Process {
+    proto::Process {
+        name: name.to_owned(),
+        spec: Some(proto::ProcessSpec {
+            command: argv.iter().map(|&word| word.to_owned()).collect(),
+            autostart: true,
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
