@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use self::encode::Encoder;
-pub use self::streams::{StreamGuard, Streams};
+pub use self::streams::{STREAMS_MAX, STREAMS_PER_PRINCIPAL_MAX, StreamGuard, Streams};
 use super::{auth::Principal, proto, server::fault};
 use crate::{
     domain::{status::ProcessState, time::Timestamp},

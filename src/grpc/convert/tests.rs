@@ -284,10 +284,14 @@ fn what_comes_later_is_refused_by_name_and_never_ignored() {
         ("log_segments", "spec.stdio.log_policy.max_segments", |s| {
             log(|p| p.max_segments = 1, s);
         }),
-        ("cgroup", "spec.resource_limits.memory_max_bytes", |s| {
-            s.resource_limits.get_or_insert_default().memory_max_bytes = 1;
-        }),
-        ("cgroup", "spec.resource_limits.cpu_weight", |s| {
+        (
+            "resource_limits",
+            "spec.resource_limits.memory_max_bytes",
+            |s| {
+                s.resource_limits.get_or_insert_default().memory_max_bytes = 1;
+            },
+        ),
+        ("resource_limits", "spec.resource_limits.cpu_weight", |s| {
             s.resource_limits.get_or_insert_default().cpu_weight = 1;
         }),
     ];

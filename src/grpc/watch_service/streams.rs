@@ -14,9 +14,9 @@ use tonic::Status;
 use super::super::{auth::Principal, server::fault};
 
 /// Streams of all callers.
-const STREAMS_MAX: usize = 20_000;
+pub const STREAMS_MAX: usize = 20_000;
 /// Streams of one caller.
-const STREAMS_PER_PRINCIPAL_MAX: usize = 1024;
+pub const STREAMS_PER_PRINCIPAL_MAX: usize = 1024;
 /// When to try again after a refusal.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 

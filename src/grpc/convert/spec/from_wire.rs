@@ -125,7 +125,11 @@ fn absent_limits(limits: &proto::ResourceLimits, faults: &mut Faults) {
         (limits.cpu_weight != 0, "cpu_weight"),
     ];
     for (is_set, field) in table {
-        faults.absent(is_set, "cgroup", &format!("spec.resource_limits.{field}"));
+        faults.absent(
+            is_set,
+            "resource_limits",
+            &format!("spec.resource_limits.{field}"),
+        );
     }
 }
 
