@@ -1,3 +1,4 @@
 //! The whole daemon from outside: the built program, real processes, real clients.
 
+mod grpcurl;
 mod support;
