@@ -3,6 +3,7 @@
 use super::{process, style, style::Palette, text, time};
 use crate::grpc::proto::{
     self, ConditionStatus, Process, ProcessEventKind, ProcessStatus, Readiness,
+    exit_status::Outcome,
 };
 
 /// What led to a line.
@@ -93,6 +94,7 @@ fn differences(old: Option<&Process>, new: &Process) -> Vec<String> {
         .last_exit
         .as_ref()
         .filter(|_| after.last_exit != before.last_exit)
+        .filter(|exit| !is_told_by(exit, &after.message))
     {
         words.push(process::exit(exit));
     }
@@ -122,6 +124,14 @@ fn differences(old: Option<&Process>, new: &Process) -> Vec<String> {
         ));
     }
     words
+}
+
+/// Whether `message` says why the run never began.
+fn is_told_by(exit: &proto::ExitStatus, message: &str) -> bool {
+    match &exit.outcome {
+        Some(Outcome::SpawnError(error)) => message.contains(error),
+        _ => false,
+    }
 }
 
 /// How many versions are merged in this line, and who did it.
