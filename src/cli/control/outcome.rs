@@ -133,12 +133,20 @@ fn complain(
 ) {
     let remark = match (outcome, timeout) {
         (WaitOutcome::TimedOut, Some(timeout)) => {
-            format!("the wait timed out after {}", time::age(timeout))
+            format!("the wait timed out after {}", length(timeout))
         }
         (WaitOutcome::TimedOut, None) => "the wait timed out".to_owned(),
         _ => "what was waited for can no longer happen".to_owned(),
     };
     session.err.say(&format!("error: {told} {remark}"));
+}
+
+/// An age, but that less than a second is not nothing.
+fn length(timeout: Duration) -> String {
+    match timeout.as_secs() {
+        0 => format!("{}ms", timeout.as_millis()),
+        _ => time::age(timeout),
+    }
 }
 
 /// `RUNNING (pid 42, run 3)`, or `FAILED: EXIT_CODE (exit 1)`.

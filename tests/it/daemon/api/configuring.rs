@@ -99,6 +99,16 @@ async fn an_update_says_what_it_does_and_when() {
     daemon.ended().await;
 }
 
+/// Each name and what was done to it, by name.
+fn outcomes(answer: proto::BatchApplyProcessesResponse) -> Vec<(String, ApplyOutcome)> {
+    let results = answer.results.into_iter();
+    let mut outcomes: Vec<_> = results
+        .map(|result| (result.name.clone(), result.outcome()))
+        .collect();
+    outcomes.sort_by(|a, b| a.0.cmp(&b.0));
+    outcomes
+}
+
 #[tokio::test]
 async fn a_batch_prunes_what_it_does_not_name_and_only_then() {
     let daemon = Daemon::start();
@@ -131,15 +141,6 @@ async fn a_batch_prunes_what_it_does_not_name_and_only_then() {
         validate_only: true,
         wait: until(WaitCondition::Running),
         ..Default::default()
-    };
-    let outcomes = |answer: proto::BatchApplyProcessesResponse| {
-        let mut outcomes: Vec<_> = answer
-            .results
-            .into_iter()
-            .map(|result| (result.name.clone(), result.outcome()))
-            .collect();
-        outcomes.sort_by(|a, b| a.0.cmp(&b.0));
-        outcomes
     };
     let expected = [
         ("drop".to_owned(), ApplyOutcome::Pruned),
