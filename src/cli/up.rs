@@ -86,8 +86,11 @@ async fn show(
     let names: Vec<String> = config.processes.iter().map(|p| p.name.clone()).collect();
     let mut feed = Feed::open(&names, session).await?;
     session.err.say(&format!(
-        "up with {} processes on {}; Ctrl-C stops them",
-        names.len(),
+        "up with {} on {}; Ctrl-C stops them",
+        match names.len() {
+            1 => "1 process".to_owned(),
+            count => format!("{count} processes"),
+        },
         session.socket.display(),
     ));
     daemon.apply(config).await?;

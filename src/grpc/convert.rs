@@ -58,6 +58,15 @@ impl Faults {
         }
     }
 
+    /// Says an absent feature by the process that asks for it: a reader of the
+    /// message has a file, and does not count processes.
+    pub fn name_missing(&mut self, process: &ProcessName) {
+        if let Some(missing) = &mut self.missing {
+            let field = missing.field.strip_prefix(&self.prefix);
+            missing.field = format!("{process}: {}", field.unwrap_or(&missing.field));
+        }
+    }
+
     /// Whether no field was found faulty.
     #[must_use]
     pub fn is_empty(&self) -> bool {

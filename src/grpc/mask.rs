@@ -150,11 +150,15 @@ impl UpdateMask {
     /// It is absent, empty or `*`, or a path is no field that can be updated.
     pub fn parse(mask: Option<&FieldMask>) -> Result<Self, Vec<FieldError>> {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
-        if paths.is_empty() || paths.iter().any(|path| path == "*") {
-            return Err(vec![fault(
-                "update_mask",
-                "is required: name the paths to change, e.g. \"spec.env\"".into(),
-            )]);
+        let problem = match paths {
+            [] => "is required: name the paths to change, e.g. \"spec.env\"",
+            all if all.iter().any(|path| path == "*") => {
+                "\"*\" would change everything; name the paths to change, or use ApplyProcess"
+            }
+            _ => "",
+        };
+        if !problem.is_empty() {
+            return Err(vec![fault("update_mask", problem.into())]);
         }
         let tree = tree(paths, "update_mask")?;
         let outside: Vec<_> = paths

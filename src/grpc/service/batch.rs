@@ -256,6 +256,7 @@ fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Status> {
             );
         }
         if let Some(draft) = process::draft_into(process, &mut item) {
+            item.name_missing(&draft.name);
             if !seen.insert(draft.name.clone()) {
                 item.add("name", format!("{} is listed twice; keep one", draft.name));
             }
