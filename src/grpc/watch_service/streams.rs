@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tonic::Status;
