@@ -40,11 +40,11 @@ use crate::{
             UnixConfig,
         },
         service::{ProcessManagerService, Setup as ServiceSetup},
-        watch_service::Streams,
+        watch_service::{STREAMS_MAX, STREAMS_PER_PRINCIPAL_MAX, Streams},
     },
-    logs::{Limits as LogLimits, Logs},
+    logs::{Limits as LogLimits, Logs, limits::BUFFER_BYTES_MAX},
     registry::{Limits, Registry},
-    runner::{RunnerError, ShimRunner},
+    runner::{RunnerError, ShimRunner, cgroups_available},
     supervisor::{Clock, Setup, Supervisor},
     watch::Lineage,
 };
@@ -141,8 +141,8 @@ impl Daemon {
             instance_id: state_dir.instance_id.as_str().into(),
             clock,
             started: clock.now().wall,
-            capabilities: Vec::new(),
-            limits: Vec::new(),
+            capabilities: capabilities(),
+            limits: limits(),
             shutdown: Arc::new(move || shutdown.cancel()),
         });
         let served = service.clone();
@@ -235,6 +235,38 @@ impl Drop for Supervision {
             let _ = thread.join();
         }
     }
+}
+
+/// What this daemon can do beyond the calls themselves.
+fn capabilities() -> Vec<String> {
+    let always = [
+        "explain",
+        "pause",
+        "request_id",
+        "run_as",
+        "tail_logs",
+        "watch_resume",
+    ];
+    let cgroup = cgroups_available().then_some("cgroup");
+    always
+        .into_iter()
+        .chain(cgroup)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Limits of what is put together here.
+fn limits() -> Vec<(&'static str, i64)> {
+    let limits = [
+        ("connections_max", ConnectionLimits::default().total_max),
+        ("log_buffer_bytes_max", BUFFER_BYTES_MAX),
+        ("log_total_bytes_max", LogLimits::default().total_bytes),
+        ("watch_streams_max", STREAMS_MAX),
+        ("watch_streams_per_principal_max", STREAMS_PER_PRINCIPAL_MAX),
+    ];
+    limits
+        .map(|(name, max)| (name, i64::try_from(max).unwrap_or(i64::MAX)))
+        .to_vec()
 }
 
 fn new_uuid() -> String {

@@ -219,7 +219,7 @@ impl<B: Body> Registry<B> {
 
     /// Adds a dispatcher. `wake` is called after a publication whenever the gate
     /// was clear: on the publisher's thread, outside any lock, so it must be
-    /// quick. It may come once more just after the gate is dropped.
+    /// quick and not panic. It may come once more just after the gate is dropped.
     #[must_use]
     pub fn add_gate(&self, wake: impl Fn() + Send + Sync + 'static) -> Gate {
         self.shared.core.add_gate(wake)

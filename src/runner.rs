@@ -28,7 +28,7 @@ use crate::{
         id::{ProcessName, Uid},
         run::{RunEvent, SignalScope, StopPlan},
     },
-    shim::definition::Definition,
+    shim::{cgroup::Cgroup, definition::Definition},
 };
 
 /// Requests of one run that may wait for their answer.
@@ -261,6 +261,16 @@ impl Runner for ShimRunner {
         tokio::spawn(client::drive(start, waiting_requests, stops, events));
         Box::new(ShimRun { requests, stop })
     }
+}
+
+/// Whether runs get a cgroup of their own here, which the scope CGROUP needs.
+#[must_use]
+pub fn cgroups_available() -> bool {
+    let probe = Cgroup::create(std::process::id().cast_signed(), "probe");
+    probe.is_some_and(|cgroup| {
+        cgroup.remove();
+        true
+    })
 }
 
 // === impl Program ===

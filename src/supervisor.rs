@@ -7,11 +7,13 @@
 //! [`Supervisor::wait`]. Deliberately absent: wire types, waiting streams, any
 //! knowledge of how a run is carried out (that is `runner`).
 //!
-//! Reading order: `api` (what is said), `root` (configuration), `control`
-//! (commands), `driver` (the owner task), `effects` (what it does to the world).
+//! Reading order: `api` (what is said), `root` (what exists), `configuration` and
+//! `control` (what callers do), `driver` (the owner task), `effects` (what it does to
+//! the world).
 
 mod api;
 mod clock;
+mod configuration;
 mod control;
 mod dependencies;
 mod driver;

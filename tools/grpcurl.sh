@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# From 1.9.2 on a socket is unix://PATH; its option -unix is broken there.
 version=v1.9.3
 tools=$PWD/.tools
 stamp=$tools/grpcurl-$version

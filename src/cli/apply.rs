@@ -57,6 +57,7 @@ pub(crate) async fn apply(
             status: result.status.as_ref(),
             outcome,
             done: &done,
+            done_anyway: true,
         };
         code = code.or(outcome::report_item(&item, timeout, session)?);
     }

@@ -189,6 +189,7 @@ async fn batch(
             status: result.status.as_ref(),
             outcome: result.wait_outcome(),
             done: past_tense(control.action),
+            done_anyway: false,
         };
         code = code.or(outcome::report_item(&item, control.timeout(), session)?);
     }

@@ -27,11 +27,7 @@ pub(crate) async fn explain(
         session.out.json(&response)?;
         return Ok(ExitCode::Ok);
     }
-    session.out.line(&format!(
-        "{}: {}",
-        text::line(&args.name),
-        text::line(&response.summary)
-    ))?;
+    session.out.line(&text::line(&response.summary))?;
     for blocker in &response.blockers {
         session.out.line(&describe_blocker(blocker))?;
     }

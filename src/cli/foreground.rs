@@ -124,16 +124,19 @@ impl Signals {
     }
 }
 
-/// Waits for whatever ends the daemon.
-pub(super) async fn trigger(daemon: &Daemon, signals: &mut Signals) -> Trigger {
-    let mut essential = daemon.supervisor().essential_end();
+/// Waits for whatever ends the daemon. `essential`: the end of a process that
+/// `exit_with` names does.
+pub(super) async fn trigger(daemon: &Daemon, signals: &mut Signals, essential: bool) -> Trigger {
+    let mut end = daemon.supervisor().essential_end();
     tokio::select! {
         () = signals.next() => Trigger::Signal,
         () = daemon.shutdown_asked().cancelled() => Trigger::Asked,
-        ended = essential.wait_for(Option::is_some) => match ended.ok().and_then(|e| e.clone()) {
-            Some(ended) => Trigger::Essential(ended),
-            None => Trigger::Asked,
-        },
+        ended = end.wait_for(Option::is_some), if essential => {
+            match ended.ok().and_then(|ended| ended.clone()) {
+                Some(ended) => Trigger::Essential(ended),
+                None => Trigger::Asked,
+            }
+        }
     }
 }
 

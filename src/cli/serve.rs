@@ -39,7 +39,9 @@ pub(crate) fn serve(
             daemon.end().await;
             return Err(status.into());
         }
-        let trigger = foreground::trigger(&daemon, &mut signals).await;
+        // As PID 1 it is there for its processes; elsewhere it outlives them.
+        let essential = std::process::id() == 1;
+        let trigger = foreground::trigger(&daemon, &mut signals, essential).await;
         tracing::info!(?trigger, "stopping every process");
         let left = foreground::stop_all(&daemon, &mut signals).await;
         let (code, text) = foreground::verdict(&trigger, &left);

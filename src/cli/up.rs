@@ -86,13 +86,16 @@ async fn show(
     let names: Vec<String> = config.processes.iter().map(|p| p.name.clone()).collect();
     let mut feed = Feed::open(&names, session).await?;
     session.err.say(&format!(
-        "up with {} processes on {}; Ctrl-C stops them",
-        names.len(),
+        "up with {} on {}; Ctrl-C stops them",
+        match names.len() {
+            1 => "1 process".to_owned(),
+            count => format!("{count} processes"),
+        },
         session.socket.display(),
     ));
     daemon.apply(config).await?;
     let trigger = {
-        let mut trigger = std::pin::pin!(foreground::trigger(daemon, signals));
+        let mut trigger = std::pin::pin!(foreground::trigger(daemon, signals, true));
         loop {
             tokio::select! {
                 trigger = &mut trigger => break trigger,

@@ -10,9 +10,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use tonic::{Code, Status};
+use tonic::Status;
 
-use super::server::fault;
+use super::status::{self, Reason};
 
 /// An authenticated caller: `uid:1000`, a SPIFFE ID or other URI, `dns:NAME`,
 /// `cn:NAME`, or `insecure:ADDRESS`. Every request that reaches a handler has one
@@ -119,11 +119,10 @@ pub fn permission(path: &str) -> Option<Permission> {
 /// PERMISSION_DENIED else.
 pub fn authorize(peer: Option<&Peer>, own_uid: u32, path: &str) -> Result<Principal, Status> {
     let Some(principal) = peer.and_then(Peer::principal) else {
-        return Err(fault::with_reason(
-            Code::Unauthenticated,
-            "NO_CREDENTIALS",
+        return Err(status::plain(
+            Reason::NoCredentials,
             "no identity: connect to the Unix socket, or with a client certificate that has a URI, DNS name or common name",
-            &[],
+            [],
         ));
     };
     let served = match peer {
@@ -139,14 +138,13 @@ pub fn authorize(peer: Option<&Peer>, own_uid: u32, path: &str) -> Result<Princi
 }
 
 fn denied(principal: &Principal, permission: Option<Permission>) -> Status {
-    fault::with_reason(
-        Code::PermissionDenied,
-        "NOT_ALLOWED",
+    status::plain(
+        Reason::NotAllowed,
         format!(
             "{} is not allowed; call as root or as the user the daemon runs as",
             principal.0
         ),
-        &[
+        [
             ("principal", principal.0.to_string()),
             (
                 "permission",
@@ -190,6 +188,7 @@ impl Permission {
 mod tests {
     use prost::Message;
     use prost_types::FileDescriptorSet;
+    use tonic::Code;
     use tonic_types::StatusExt;
 
     use super::*;

@@ -58,6 +58,15 @@ impl Faults {
         }
     }
 
+    /// Says an absent feature by the process that asks for it: a reader of the
+    /// message has a file, and does not count processes.
+    pub fn name_missing(&mut self, process: &ProcessName) {
+        if let Some(missing) = &mut self.missing {
+            let field = missing.field.strip_prefix(&self.prefix);
+            missing.field = format!("{process}: {}", field.unwrap_or(&missing.field));
+        }
+    }
+
     /// Whether no field was found faulty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -74,9 +83,10 @@ impl Faults {
 
     /// Notes faults found elsewhere, but for fields that have one already.
     pub fn extend(&mut self, faults: Vec<FieldError>) {
+        let known = self.fields.len();
         for FieldError { field, problem } in faults {
             let full = format!("{}{field}", self.prefix);
-            if !self.fields.iter().any(|known| known.field == full) {
+            if !self.fields[..known].iter().any(|fault| fault.field == full) {
                 self.add(&field, problem);
             }
         }
@@ -108,6 +118,16 @@ impl Faults {
             (true, Some(missing)) => Err(Unacceptable::Missing(missing)),
             (true, None) => Ok(value),
         }
+    }
+
+    /// As [`Faults::finish`], for a value that is `None` only where something was
+    /// noted.
+    ///
+    /// # Errors
+    /// What was noted.
+    pub fn finish_some<T>(self, value: Option<T>) -> Result<T, Unacceptable> {
+        self.finish(())?;
+        value.ok_or_else(|| Unacceptable::Fields(Vec::new()))
     }
 
     /// A name; an empty one is a fault too.

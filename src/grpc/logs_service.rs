@@ -27,23 +27,23 @@ mod tailing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-
 use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::Status;
 
 use self::{query::Query, tailing::Tailing};
-use super::proto;
+use super::{
+    proto,
+    status::{self, Reason},
+};
 use crate::{
-    domain::id::{ProcessName, Revision, Uid},
+    domain::{
+        id::{ProcessName, Revision, Uid},
+        spec::FieldError,
+    },
     logs::Logs,
 };
-
-/// `ErrorInfo.domain` of every error.
-const ERROR_DOMAIN: &str = "procession.v1";
 
 /// Serves one `TailLogs` call.
 ///
@@ -76,9 +76,9 @@ where
 }
 
 fn field_invalid(field: &str, description: impl Into<String>) -> Status {
-    let description = description.into();
-    let message = format!("{field} {description}");
-    let mut details = ErrorDetails::with_bad_request_violation(field, description);
-    details.set_error_info("FIELD_INVALID", ERROR_DOMAIN, HashMap::new());
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    let fault = FieldError {
+        field: field.to_owned(),
+        problem: description.into(),
+    };
+    status::invalid(Reason::FieldInvalid, &[fault])
 }

@@ -38,6 +38,8 @@ const IDENTITY: [u32; 4] = [1, 2, 3, 5];
 /// update_time changes with every version.
 const UPDATE_TIME: u32 = 12;
 const STATUS: u32 = 10;
+/// Paths of one mask.
+const PATHS_MAX: usize = 256;
 /// What an update may reach.
 const UPDATABLE: [&str; 4] = ["spec", "labels", "annotations", "group"];
 
@@ -148,12 +150,17 @@ impl UpdateMask {
     /// It is absent, empty or `*`, or a path is no field that can be updated.
     pub fn parse(mask: Option<&FieldMask>) -> Result<Self, Vec<FieldError>> {
         let paths = mask.map_or(&[][..], |mask| &mask.paths);
-        if paths.is_empty() {
-            return Err(vec![fault(
-                "update_mask",
-                "is required: name the paths to change, e.g. \"spec.env\"".into(),
-            )]);
+        let problem = match paths {
+            [] => "is required: name the paths to change, e.g. \"spec.env\"",
+            all if all.iter().any(|path| path == "*") => {
+                "\"*\" would change everything; name the paths to change, or use ApplyProcess"
+            }
+            _ => "",
+        };
+        if !problem.is_empty() {
+            return Err(vec![fault("update_mask", problem.into())]);
         }
+        let tree = tree(paths, "update_mask")?;
         let outside: Vec<_> = paths
             .iter()
             .filter(|path| !UPDATABLE.contains(&path.split('.').next().unwrap_or_default()))
@@ -163,10 +170,11 @@ impl UpdateMask {
                 fault("update_mask", problem)
             })
             .collect();
-        if !outside.is_empty() {
-            return Err(outside);
+        if outside.is_empty() {
+            Ok(Self { tree })
+        } else {
+            Err(outside)
         }
-        tree(paths, "update_mask").map(|tree| Self { tree })
     }
 
     /// The masked part of `process`.
@@ -187,6 +195,10 @@ impl UpdateMask {
 }
 
 fn tree(paths: &[String], field: &str) -> Result<Tree, Vec<FieldError>> {
+    if paths.len() > PATHS_MAX {
+        let problem = format!("{} paths; at most {PATHS_MAX}", paths.len());
+        return Err(vec![fault(field, problem)]);
+    }
     let mut tree = Tree::empty();
     let mut faults = Vec::new();
     for path in paths {

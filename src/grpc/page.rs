@@ -1,8 +1,9 @@
 //! Pages of a list: all of one revision, in order of name.
 //!
 //! The first page takes a cut of the registry; it is kept for the pages that
-//! follow, for a bounded time. A token says where in which cut to go on; it is
-//! checked, not secret: a forged one only reads another place of the same list.
+//! follow, for a bounded time. A token says where in which cut to go on. Its sum
+//! finds accidents, such as a token that was cut short; it is no secret: a forged one
+//! only reads another place of the same list.
 
 use std::{
     collections::VecDeque,
@@ -124,7 +125,8 @@ impl Token {
             arguments,
             after,
         } = self;
-        URL_SAFE_NO_PAD.encode(format!("{LAYOUT}/{epoch}/{revision}/{arguments:x}/{after}"))
+        let place = format!("{LAYOUT}/{epoch}/{revision}/{arguments:x}/{after}");
+        URL_SAFE_NO_PAD.encode(format!("{place}/{:016x}", sum(&place)))
     }
 
     /// Reads a token back.
@@ -135,7 +137,11 @@ impl Token {
         let broken = PageError::Invalid("is broken; send it back unchanged");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| broken.clone())?;
         let plain = String::from_utf8(bytes).map_err(|_| broken.clone())?;
-        let parts: Vec<_> = plain.split('/').collect();
+        let (place, found) = plain.rsplit_once('/').ok_or_else(|| broken.clone())?;
+        if found != format!("{:016x}", sum(place)) {
+            return Err(broken);
+        }
+        let parts: Vec<_> = place.split('/').collect();
         let [LAYOUT, epoch, revision, digest, after] = parts[..] else {
             return Err(broken);
         };
@@ -228,6 +234,13 @@ impl Pages {
         }
         cuts
     }
+}
+
+/// FNV-1a.
+fn sum(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

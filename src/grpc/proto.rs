@@ -1,7 +1,12 @@
 //! Generated messages, client and server of `procession.v1`, and the descriptor
 //! set. Always used qualified (`proto::Process`), so that wire types are never
 //! taken for domain types.
-#![allow(missing_debug_implementations, unreachable_pub, clippy::all)]
+#![allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines
+)]
 
 tonic::include_proto!("procession.v1");
 

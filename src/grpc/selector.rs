@@ -4,7 +4,10 @@ use std::fmt::Display;
 
 use tonic::Status;
 
-use super::{proto, server::fault};
+use super::{
+    proto,
+    status::{self, Reason},
+};
 use crate::{
     domain::{id::ProcessName, limits::PROCESSES_MAX, spec::FieldError, status::State},
     watch::{Filter, Glob, LabelSelector, Parts},
@@ -64,12 +67,12 @@ pub fn filter_at(at: &str, selector: Option<&proto::ProcessSelector>) -> Result<
         labels: LabelSelector::default(),
     };
     if !problems.is_empty() {
-        return Err(fault::fields("FIELD_INVALID", &problems));
+        return Err(status::invalid(Reason::FieldInvalid, &problems));
     }
     match LabelSelector::parse(&selector.label_selector) {
         Ok(labels) => Ok(Filter::new(Parts { labels, ..parts })),
-        Err(error) => Err(fault::fields(
-            "SELECTOR_INVALID",
+        Err(error) => Err(status::invalid(
+            Reason::SelectorInvalid,
             &[FieldError {
                 field: format!("{at}.label_selector"),
                 problem: error.to_string(),

@@ -16,7 +16,6 @@
 
 mod accept;
 mod connection;
-pub(in crate::grpc) mod fault;
 mod health;
 mod layers;
 mod limits;

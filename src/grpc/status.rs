@@ -75,6 +75,7 @@ reasons! {
     HistoryTrimmed = "HISTORY_TRIMMED", OutOfRange;
     EpochChanged = "EPOCH_CHANGED", OutOfRange;
     Lagged = "LAGGED", OutOfRange;
+    ScopeChanged = "SCOPE_CHANGED", OutOfRange;
     RunTooOld = "RUN_TOO_OLD", OutOfRange;
     QuotaProcesses = "QUOTA_PROCESSES", ResourceExhausted;
     QuotaWaiters = "QUOTA_WAITERS", ResourceExhausted;
@@ -266,6 +267,12 @@ pub fn plain(
         .status()
 }
 
+/// The daemon is on its way out; another may answer after `delay`.
+#[must_use]
+pub fn shutting_down(delay: Duration) -> Status {
+    retry_later(Reason::ShuttingDown, "the daemon is shutting down", delay)
+}
+
 /// As [`plain`], and the caller may try again after `delay`.
 #[must_use]
 pub fn retry_later(reason: Reason, message: impl Into<String>, delay: Duration) -> Status {
@@ -320,10 +327,13 @@ fn graph(error: &GraphError) -> Status {
     }
 }
 
-fn quota(limit: &str, max: usize, message: String) -> Status {
+/// A limit that is reached; `message` says so to people.
+#[must_use]
+pub fn quota(limit: &str, max: usize, message: String) -> Status {
     let reason = match limit {
         "processes_max" => Reason::QuotaProcesses,
         "waiters_max" => Reason::QuotaWaiters,
+        "watch_streams_max" | "watch_streams_per_principal_max" => Reason::QuotaStreams,
         // Limits are text; one without a reason of its own still says its name.
         _ => Reason::QuotaExceeded,
     };

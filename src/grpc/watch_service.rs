@@ -15,15 +15,21 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use self::encode::Encoder;
-pub use self::streams::{StreamGuard, Streams};
-use super::{auth::Principal, proto, server::fault};
+pub use self::streams::{STREAMS_MAX, STREAMS_PER_PRINCIPAL_MAX, StreamGuard, Streams};
+use super::{
+    auth::Principal,
+    proto,
+    status::{self, Reason},
+};
 use crate::{
     domain::{status::ProcessState, time::Timestamp},
     registry::{Node, Registry},
-    watch::{CloseReason, Heads, Lineage, Lost, OpenError, Projection, Source, Subscription},
+    watch::{
+        CloseReason, Heads, Lineage, Lost, LostReason, OpenError, Projection, Source, Subscription,
+    },
 };
 
 /// The answer to a watch.
@@ -188,11 +194,10 @@ fn rand_u32() -> u32 {
 
 fn open_status(error: OpenError, lineage: &Lineage) -> Status {
     match error {
-        OpenError::InFuture { asked, head } => fault::with_reason(
-            Code::InvalidArgument,
-            "REVISION_IN_FUTURE",
+        OpenError::InFuture { asked, head } => status::plain(
+            Reason::RevisionInFuture,
             format!("resume_token.revision {asked} is not published; the head is {head}"),
-            &[
+            [
                 ("head_revision", head.to_string()),
                 ("epoch", lineage.epoch.to_string()),
             ],
@@ -202,11 +207,16 @@ fn open_status(error: OpenError, lineage: &Lineage) -> Status {
 }
 
 fn lost_status(lost: Lost, epoch: &str) -> Status {
-    fault::with_reason(
-        Code::OutOfRange,
-        lost.reason.as_str(),
+    let reason = match lost.reason {
+        LostReason::EpochChanged => Reason::EpochChanged,
+        LostReason::HistoryTrimmed => Reason::HistoryTrimmed,
+        LostReason::Lagged => Reason::Lagged,
+        LostReason::ScopeChanged => Reason::ScopeChanged,
+    };
+    status::plain(
+        reason,
         format!("{lost}; watch again without a resume token"),
-        &[
+        [
             ("oldest_resumable_revision", lost.oldest.to_string()),
             ("epoch", epoch.to_owned()),
         ],
@@ -214,9 +224,12 @@ fn lost_status(lost: Lost, epoch: &str) -> Status {
 }
 
 fn closing_status(reason: CloseReason) -> Status {
-    let (text, message) = match reason {
-        CloseReason::Shutdown => ("SHUTTING_DOWN", "the daemon is shutting down"),
-        CloseReason::MaxStreamAge => ("STREAM_MAX_AGE", "the stream reached its age; resume it"),
-    };
-    fault::unavailable(text, message, encode::retry_delay(reason))
+    let delay = encode::retry_delay(reason);
+    match reason {
+        CloseReason::Shutdown => status::shutting_down(delay),
+        CloseReason::MaxStreamAge => {
+            let message = "the stream reached its age; resume it";
+            status::retry_later(Reason::StreamMaxAge, message, delay)
+        }
+    }
 }

@@ -129,7 +129,7 @@ impl<B: Body> Log<B> {
         previous_at: i64,
     ) -> i64 {
         if previous.is_none() {
-            self.roster.add(slot, node.body().name().clone());
+            self.roster.add(Arc::clone(slot));
         }
         let entry = Entry {
             node,

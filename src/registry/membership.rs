@@ -58,8 +58,7 @@ impl<B: Body> Membership<B> {
         body: B,
     ) -> Result<Arc<Node<B>>, CreateError<B>> {
         let _lock = self.lock.lock();
-        let name = body.name().clone();
-        if let Some(slot) = self.table.slot(name.as_str()) {
+        if let Some(slot) = self.table.slot(body.name().as_str()) {
             let current = core.load(&slot);
             if !current.is_deleted() {
                 return Err(CreateError::Exists(current));
@@ -74,7 +73,7 @@ impl<B: Body> Membership<B> {
         let index = index.ok_or(CreateError::Full)?;
         let node = Arc::new(Node::first(index, uid, body, None));
         let slot = Arc::new(Slot::new(Arc::clone(&node)));
-        self.table.insert(name, Arc::clone(&slot));
+        self.table.insert(Arc::clone(&slot));
         core.publish(&slot, &node, true);
         Ok(node)
     }
@@ -86,8 +85,8 @@ impl<B: Body> Membership<B> {
             let Some(tombstone) = core.log.lock().overdue() else {
                 return;
             };
-            let name = tombstone.body().name();
-            let Some(slot) = self.table.slot(name.as_str()) else {
+            let name = tombstone.body().name().as_str();
+            let Some(slot) = self.table.slot(name) else {
                 continue;
             };
             let closed = Arc::new(Node::closed(&tombstone));
@@ -100,7 +99,9 @@ impl<B: Body> Membership<B> {
                 self.table.remove(name);
                 let mut log = core.log.lock();
                 log.base.release(tombstone.slot());
-                log.roster.note_closed();
+                let swept = log.roster.note_closed();
+                drop(log);
+                drop(swept);
             }
         }
     }

@@ -5,7 +5,8 @@
 //!   once, and its link to the node before it is cut then. So no chain of nodes
 //!   outlives publication and no drop recurses.
 //! - `version` is dense per uid: 1, 2, 3, ...; a tombstone has one of its own.
-//! - A `Closed` node is the last of its slot, is never published and never shown.
+//! - A `Closed` node is the last of its slot. It is never published and reads as
+//!   the tombstone it holds.
 //!
 //! Deliberately absent: what a body means, and any change of a slot (`commit`).
 
@@ -47,6 +48,7 @@ pub struct Node<B> {
 /// The place of a name in the registry, for as long as the name is registered
 /// and its tombstone is kept. Hold it to spare the lookup.
 pub struct Slot<B> {
+    name: ProcessName,
     newest: Swap<Node<B>>,
 }
 
@@ -215,11 +217,20 @@ impl Tag {
 
 // === impl Slot ===
 
-impl<B> Slot<B> {
+impl<B: Body> Slot<B> {
     pub(super) fn new(node: Arc<Node<B>>) -> Self {
         Self {
+            name: node.body().name().clone(),
             newest: Swap::new(node),
         }
+    }
+}
+
+impl<B> Slot<B> {
+    /// The name whose place it is.
+    #[must_use]
+    pub const fn name(&self) -> &ProcessName {
+        &self.name
     }
 
     /// The newest state, for the owner of the process: one load, and it may be

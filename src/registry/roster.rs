@@ -11,29 +11,24 @@
 //! Deliberately absent: lookup by name (`table`).
 
 use super::node::Slot;
-use crate::{domain::id::ProcessName, sync::Arc};
+use crate::sync::Arc;
 
 /// Closed slots that are not worth a sweep.
 const CLOSED_MIN: usize = 256;
 
 pub(super) struct Roster<B> {
     sorted: Members<B>,
-    added: Vec<Member<B>>,
+    added: Vec<Arc<Slot<B>>>,
     closed: usize,
 }
 
 /// Slots by name; closed ones may be among them, and then a name comes twice.
-pub(super) type Members<B> = Arc<Vec<Member<B>>>;
-
-pub(super) struct Member<B> {
-    pub(super) name: ProcessName,
-    pub(super) slot: Arc<Slot<B>>,
-}
+pub(super) type Members<B> = Arc<Vec<Arc<Slot<B>>>>;
 
 /// A roster as it was at some instant, to be merged outside the lock.
 pub(super) struct Pending<B> {
     sorted: Members<B>,
-    added: Vec<Member<B>>,
+    added: Vec<Arc<Slot<B>>>,
 }
 
 // === impl Roster ===
@@ -47,22 +42,23 @@ impl<B> Roster<B> {
         }
     }
 
-    pub(super) fn add(&mut self, slot: &Arc<Slot<B>>, name: ProcessName) {
-        self.added.push(Member {
-            name,
-            slot: Arc::clone(slot),
-        });
+    pub(super) fn add(&mut self, slot: Arc<Slot<B>>) {
+        self.added.push(slot);
     }
 
-    /// Counts a slot that was closed, and sweeps when there are many.
-    pub(super) fn note_closed(&mut self) {
+    /// Counts a slot that was closed, and sweeps when there are many. Returns what
+    /// to drop after unlocking, because a slot's drop is the body's code.
+    pub(super) fn note_closed(&mut self) -> Option<Pending<B>> {
         self.closed += 1;
-        if self.closed > CLOSED_MIN + (self.sorted.len() + self.added.len()) / 16 {
-            let open = |member: &&Member<B>| !member.slot.is_closed();
-            self.sorted = Arc::new(self.sorted.iter().filter(open).cloned().collect());
-            self.added.retain(|member| !member.slot.is_closed());
-            self.closed = 0;
+        if self.closed <= CLOSED_MIN + (self.sorted.len() + self.added.len()) / 16 {
+            return None;
         }
+        self.closed = 0;
+        let swept = self.pending();
+        let open = |slot: &&Arc<Slot<B>>| !slot.is_closed();
+        self.sorted = Arc::new(self.sorted.iter().filter(open).cloned().collect());
+        self.added.retain(|slot| !slot.is_closed());
+        Some(swept)
     }
 
     /// What there is now.
@@ -97,18 +93,7 @@ impl<B> Pending<B> {
         let mut all = Vec::with_capacity(self.sorted.len() + self.added.len());
         all.extend(self.sorted.iter().chain(&self.added).cloned());
         // Stable: it finds the sorted run and merges.
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_by(|a, b| a.name().cmp(b.name()));
         Arc::new(all)
-    }
-}
-
-// === impl Member ===
-
-impl<B> Clone for Member<B> {
-    fn clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            slot: Arc::clone(&self.slot),
-        }
     }
 }

@@ -57,8 +57,8 @@ impl<B: Body> Core<B> {
 
     fn collect(&self, members: &Members<B>) -> Vec<Arc<Node<B>>> {
         let mut nodes = Vec::with_capacity(members.len());
-        for member in members.iter() {
-            let node = self.load(&member.slot);
+        for slot in members.iter() {
+            let node = self.load(slot);
             if !node.is_closed() {
                 nodes.push(node);
             }
@@ -83,9 +83,9 @@ impl<B: Body> Core<B> {
         log.roster.keep(&pending, &members);
         let mut published = 0;
         let mut nodes = Vec::with_capacity(members.len());
-        for member in members.iter() {
-            let node = member.slot.load();
-            published += self.publish_locked(&mut log, &member.slot, &node);
+        for slot in members.iter() {
+            let node = slot.load();
+            published += self.publish_locked(&mut log, slot, &node);
             if !node.is_closed() {
                 nodes.push(node);
             }

@@ -18,6 +18,8 @@ mod model;
 struct Plain {
     name: ProcessName,
     value: u64,
+    /// To count how many bodies live.
+    held: Option<Arc<()>>,
 }
 
 impl Body for Plain {
@@ -25,8 +27,9 @@ impl Body for Plain {
         &self.name
     }
 
+    /// 100 for small values, so that a test can count on it.
     fn weight(&self) -> usize {
-        100
+        self.value.max(100) as usize
     }
 }
 
@@ -48,6 +51,7 @@ fn plain(name: &str, value: u64) -> Plain {
     Plain {
         name: ProcessName::new(name).unwrap(),
         value,
+        held: None,
     }
 }
 
@@ -180,6 +184,35 @@ fn latest_state_outlives_the_ring_and_tombstones_bound_it() {
     let refused = registry.commit(&slot, |_| panic!("called on a closed slot"));
     assert_eq!(refused.unwrap_err(), CommitError::Closed);
     assert_eq!(registry.create(uid(9), plain("a", 0)).unwrap().version(), 1);
+}
+
+/// Names that come and go leave nothing behind: slots are reused and the roster is
+/// swept, with and without snapshots in between.
+#[test]
+fn names_that_go_leave_nothing_behind() {
+    let registry = registry(4, 2);
+    let gone = Arc::new(());
+    registry.create(uid(1), plain("stays", 0)).unwrap();
+    for n in 0..3000 {
+        let name = format!("n{n}");
+        registry.create(uid(2), plain(&name, 0)).unwrap();
+        let slot = registry.slot(&name).unwrap();
+        let held = Arc::clone(&gone);
+        registry
+            .delete(&slot, |node| {
+                let mut last = node.body().clone();
+                last.held = Some(Arc::clone(&held));
+                Some(last)
+            })
+            .unwrap();
+        if n % 500 == 0 {
+            assert_eq!(registry.snapshot().nodes.len(), 1);
+        }
+    }
+    let kept = Arc::strong_count(&gone) - 1;
+    assert!(kept < 500, "{kept} of 3000 tombstones are kept");
+    let last = registry.create(uid(3), plain("last", 0)).unwrap();
+    assert!(last.slot() < 20, "slot numbers are reused");
 }
 
 #[test]

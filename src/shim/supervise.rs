@@ -14,7 +14,10 @@ mod start;
 use std::{
     collections::VecDeque,
     fs::File,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     time::Duration,
 };
 
@@ -141,6 +144,7 @@ impl Shim {
 impl Shim {
     fn turn(&mut self) {
         let ready = self.wait();
+        self.rearm_cgroup();
         if ready.signals {
             self.take_signals();
         }
@@ -260,6 +264,14 @@ impl Shim {
     /// From now on it may be the cgroup that becomes empty last.
     fn watch_cgroup(&mut self) {
         self.cgroup_events = self.cgroup.as_ref().and_then(|c| c.events().ok());
+        self.rearm_cgroup();
+    }
+
+    /// Its file is ready until it is read through the same descriptor.
+    fn rearm_cgroup(&self) {
+        if let Some(events) = &self.cgroup_events {
+            let _ = events.read_at(&mut [0; 128], 0); // what it says is read elsewhere
+        }
     }
 
     /// The plan of the definition, unless a stop is under way.

@@ -188,7 +188,7 @@ pub enum Refused {
         pids: Vec<i32>,
     },
     /// The kernel refused a signal.
-    #[error("signal {number} to {name} failed: errno {errno}")]
+    #[error("signal {number} to {name} failed: {}", std::io::Error::from_raw_os_error(*errno))]
     Signal {
         /// Which process.
         name: ProcessName,

@@ -231,7 +231,7 @@ impl Supervisor {
     /// Refuses new work and stops everything, dependents first. Names whose tree
     /// would not die are returned.
     pub async fn shutdown(&self, cause: Cause) -> Vec<ProcessName> {
-        self.inner.closing.store(true, Ordering::Release);
+        self.inner.close().await;
         let control = Control::Stop(StopPolicy::default());
         self.control_many(self.inner.names(), control, true, cause)
             .await;
@@ -240,7 +240,7 @@ impl Supervisor {
 
     /// Kills everything at once; for the impatient, beside a running `shutdown`.
     pub async fn kill_all(&self, cause: Cause) {
-        self.inner.closing.store(true, Ordering::Release);
+        self.inner.close().await;
         let now = StopPolicy {
             grace_period: Some(Duration::ZERO),
             ..StopPolicy::default()

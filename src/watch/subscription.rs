@@ -102,7 +102,7 @@ pub struct Subscription<P: Projection> {
     told: Revision,
     /// The reader holds the whole state at `cursor`.
     exact: bool,
-    /// It was given, or claims, a whole view to begin with.
+    /// It was given a whole view to begin with, or claims to have one.
     complete: bool,
     clock: Clock,
 }
@@ -272,7 +272,7 @@ impl<P: Projection> Subscription<P> {
             if behind && self.clock.may_update(self.cursor, head) {
                 match self.pull() {
                     Pulled::Events(events) => {
-                        self.clock.updated(self.cursor);
+                        self.clock.updated();
                         return Ok(Payload::Events(events));
                     }
                     Pulled::TooOld(oldest) => return self.lagged(oldest),

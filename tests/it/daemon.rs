@@ -1,9 +1,20 @@
 //! The whole daemon from outside: the built program, real processes, real clients.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what is skipped, figures, and the log of a daemon that failed"
+)]
+
+mod api;
 mod calls;
 mod changes;
+mod cli;
 mod ends;
+mod grpcurl;
 mod history;
+mod input;
 mod leaks;
 mod load;
 mod lost;
@@ -12,3 +23,4 @@ mod races;
 mod stops;
 mod support;
 mod surroundings;
+mod up;

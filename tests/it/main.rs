@@ -1,7 +1,14 @@
 //! The integration tests: one binary, a module per theme.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::too_many_lines,
+    reason = "a test that cannot go on fails; tables are long"
+)]
 
 mod cli_offline;
 mod config_file;
+mod contract;
 mod daemon;
 mod logs;
 mod registry_stress;

@@ -33,6 +33,8 @@ pub(crate) struct Item<'a> {
     pub(crate) outcome: WaitOutcome,
     /// What to say when all went well.
     pub(crate) done: &'a str,
+    /// Whether `done` is true whatever the wait came to.
+    pub(crate) done_anyway: bool,
 }
 
 // === impl Done ===
@@ -77,7 +79,7 @@ pub(crate) fn report(
             }
         }
         WaitOutcome::TimedOut | WaitOutcome::Unsatisfiable => {
-            complain(&told, done.outcome, timeout, session);
+            complain(&format!("{told}, and"), done.outcome, timeout, session);
             let explain = format!(
                 "hint: `procession explain {}` says why",
                 text::line(&done.name)
@@ -101,20 +103,17 @@ pub(crate) fn report_item(
         return Ok(error.exit_code());
     }
     let name = text::line(item.name);
-    match item.outcome {
-        WaitOutcome::Unspecified | WaitOutcome::Satisfied => {
-            if !session.out.is_json() {
-                session.out.line(&format!("{name}: {}", item.done))?;
-            }
-        }
-        WaitOutcome::TimedOut | WaitOutcome::Unsatisfiable => {
-            complain(&name, item.outcome, timeout, session);
-            session
-                .err
-                .say(&format!("hint: `procession explain {name}` says why"));
-        }
+    let code = exit_code(item.outcome);
+    if !session.out.is_json() && (item.done_anyway || code == ExitCode::Ok) {
+        session.out.line(&format!("{name}: {}", item.done))?;
     }
-    Ok(exit_code(item.outcome))
+    if code != ExitCode::Ok {
+        complain(&format!("{name}:"), item.outcome, timeout, session);
+        session
+            .err
+            .say(&format!("hint: `procession explain {name}` says why"));
+    }
+    Ok(code)
 }
 
 /// The exit code a wait leads to.
@@ -134,15 +133,20 @@ fn complain(
 ) {
     let remark = match (outcome, timeout) {
         (WaitOutcome::TimedOut, Some(timeout)) => {
-            format!(
-                "error: {told}, and the wait timed out after {}",
-                time::age(timeout)
-            )
+            format!("the wait timed out after {}", length(timeout))
         }
-        (WaitOutcome::TimedOut, None) => format!("error: {told}, and the wait timed out"),
-        _ => format!("error: {told}, and what was waited for can no longer happen"),
+        (WaitOutcome::TimedOut, None) => "the wait timed out".to_owned(),
+        _ => "what was waited for can no longer happen".to_owned(),
     };
-    session.err.say(&remark);
+    session.err.say(&format!("error: {told} {remark}"));
+}
+
+/// An age, but that less than a second is not nothing.
+fn length(timeout: Duration) -> String {
+    match timeout.as_secs() {
+        0 => format!("{}ms", timeout.as_millis()),
+        _ => time::age(timeout),
+    }
 }
 
 /// `RUNNING (pid 42, run 3)`, or `FAILED: EXIT_CODE (exit 1)`.
@@ -156,8 +160,9 @@ fn describe(process: &proto::Process) -> String {
         text.push_str(&because);
     }
     let detail = match (status.pid, &status.last_exit) {
-        (0, Some(exit)) => process::exit(exit),
-        (0, None) => return text,
+        // The message says it already, or is about something later.
+        (0, Some(exit)) if status.message.is_empty() => process::exit(exit),
+        (0, _) => return text,
         (pid, _) => format!("pid {pid}, run {}", status.run_id),
     };
     format!("{text} ({detail})")

@@ -1,4 +1,5 @@
 //! A gRPC status as text: the message, each violation on a line, then what to do.
+//! Nothing is said twice.
 
 use std::{
     collections::HashMap,
@@ -17,51 +18,50 @@ pub(super) fn render(about: Option<&str>, status: &Status, to: &mut dyn Write) -
     let about = about
         .map(|name| format!("{}: ", text::line(name)))
         .unwrap_or_default();
-    writeln!(to, "error: {about}{}", headline(status, &details))?;
-    for violation in details
-        .bad_request()
-        .iter()
-        .flat_map(|bad| &bad.field_violations)
-    {
-        let (field, description) = (
-            text::line(&violation.field),
-            text::line(&violation.description),
-        );
-        writeln!(to, "  {field}: {description}")?;
-    }
-    for violation in details
-        .precondition_failure()
-        .iter()
-        .flat_map(|failed| &failed.violations)
-    {
-        let (subject, description) = (
-            text::line(&violation.subject),
-            text::line(&violation.description),
-        );
-        writeln!(
-            to,
-            "  {subject}: {description} ({})",
-            text::line(&violation.r#type)
-        )?;
-    }
-    for violation in details
-        .quota_failure()
-        .iter()
-        .flat_map(|failed| &failed.violations)
-    {
-        let (subject, description) = (
-            text::line(&violation.subject),
-            text::line(&violation.description),
-        );
-        writeln!(to, "  {subject}: {description}")?;
+    let headline = headline(status, &details);
+    let remedy = remedy(status, &details);
+    writeln!(to, "error: {about}{headline}")?;
+    let told = |text: &str| {
+        let is_hint = |remedy: &String| remedy.starts_with(text);
+        headline.contains(text) || remedy.as_ref().is_some_and(is_hint)
+    };
+    for (subject, description, kind) in violations(&details) {
+        let (subject, description) = (text::line(subject), text::line(description));
+        if told(&description) {
+            continue;
+        }
+        match kind {
+            Some(kind) => writeln!(to, "  {subject}: {description} ({})", text::line(kind))?,
+            None => writeln!(to, "  {subject}: {description}")?,
+        }
     }
     if let Some(info) = details.error_info() {
-        metadata(&info.metadata, to)?;
+        metadata(&info.metadata, &headline, to)?;
     }
-    match remedy(status, &details) {
+    match remedy {
         Some(remedy) => hint(&remedy, to),
         None => Ok(()),
     }
+}
+
+/// What is wrong, part by part: subject, description and, of preconditions, kind.
+fn violations(details: &ErrorDetails) -> impl Iterator<Item = (&str, &str, Option<&str>)> {
+    let fields = details.bad_request().into_iter().flat_map(|bad| {
+        let fields = bad.field_violations.iter();
+        fields.map(|part| (part.field.as_str(), part.description.as_str(), None))
+    });
+    let preconditions = details.precondition_failure().into_iter().flat_map(|bad| {
+        let parts = bad.violations.iter();
+        parts.map(|part| {
+            let kind = Some(part.r#type.as_str());
+            (part.subject.as_str(), part.description.as_str(), kind)
+        })
+    });
+    let quotas = details.quota_failure().into_iter().flat_map(|bad| {
+        let parts = bad.violations.iter();
+        parts.map(|part| (part.subject.as_str(), part.description.as_str(), None))
+    });
+    fields.chain(preconditions).chain(quotas)
 }
 
 /// The message of the daemon; where it is empty, the reason or the code.
@@ -75,8 +75,15 @@ fn headline(status: &Status, details: &ErrorDetails) -> String {
     }
 }
 
-fn metadata(metadata: &HashMap<String, String>, to: &mut dyn Write) -> io::Result<()> {
+fn metadata(
+    metadata: &HashMap<String, String>,
+    headline: &str,
+    to: &mut dyn Write,
+) -> io::Result<()> {
+    let is_part = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    let told: Vec<&str> = headline.split(|c| !is_part(c)).collect();
     let mut pairs: Vec<_> = metadata.iter().collect();
+    pairs.retain(|(_, value)| !told.contains(&value.as_str()));
     pairs.sort();
     for (key, value) in pairs {
         writeln!(to, "  {} = {}", text::line(key), text::line(value))?;

@@ -1,7 +1,10 @@
 //! One line per change: what is different from what was shown before.
 
 use super::{process, style, style::Palette, text, time};
-use crate::grpc::proto::{self, Process, ProcessEventKind, ProcessStatus, Readiness};
+use crate::grpc::proto::{
+    self, ConditionStatus, Process, ProcessEventKind, ProcessStatus, Readiness,
+    exit_status::Outcome,
+};
 
 /// What led to a line.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +37,10 @@ pub(crate) fn line(
             // A new uid is another process under the same name.
             let old = old.filter(|old| old.uid == new.uid);
             words.push(transition(old, new, palette));
-            words.extend(differences(old, new));
+            let differences = differences(old, new);
+            let quiet = old.filter(|_| differences.is_empty());
+            words.extend(differences);
+            words.extend(quiet.and_then(|old| progress(old, new)));
         }
     }
     words.extend(attribution(change));
@@ -91,6 +97,7 @@ fn differences(old: Option<&Process>, new: &Process) -> Vec<String> {
         .last_exit
         .as_ref()
         .filter(|_| after.last_exit != before.last_exit)
+        .filter(|exit| !is_told_by(exit, &after.message))
     {
         words.push(process::exit(exit));
     }
@@ -98,6 +105,18 @@ fn differences(old: Option<&Process>, new: &Process) -> Vec<String> {
     if !because.is_empty() && because != process::because(before) {
         words.push(because);
     }
+    words.extend(after.conditions.iter().filter_map(|condition| {
+        let known = before
+            .conditions
+            .iter()
+            .find(|c| c.r#type == condition.r#type);
+        let news = match known {
+            Some(known) => known.status != condition.status,
+            None => condition.status() == ConditionStatus::False,
+        };
+        let value = process::describe_condition(condition);
+        news.then(|| format!("{} {value}", text::line(&condition.r#type)))
+    }));
     if after.notify_status != before.notify_status {
         words.push(format!("\"{}\"", text::line(&after.notify_status)));
     }
@@ -108,6 +127,24 @@ fn differences(old: Option<&Process>, new: &Process) -> Vec<String> {
         ));
     }
     words
+}
+
+/// What moved where nothing else is worth a word.
+fn progress(old: &Process, new: &Process) -> Option<String> {
+    let (before, after) = (old.status.as_ref()?, new.status.as_ref()?);
+    if after.stage != before.stage && !after.stage.is_empty() {
+        return Some(format!("step {}", text::line(&after.stage)));
+    }
+    let wanted = process::desired_name(after.desired_state());
+    (after.desired_state != before.desired_state).then(|| format!("wanted {wanted}"))
+}
+
+/// Whether `message` says why the run never began.
+fn is_told_by(exit: &proto::ExitStatus, message: &str) -> bool {
+    match &exit.outcome {
+        Some(Outcome::SpawnError(error)) => message.contains(error),
+        _ => false,
+    }
 }
 
 /// How many versions are merged in this line, and who did it.

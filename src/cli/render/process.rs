@@ -83,6 +83,11 @@ pub(crate) fn exit(exit: &proto::ExitStatus) -> String {
     words
 }
 
+/// `RUNNING`, `STOPPED`, `DELETED`.
+pub(crate) fn desired_name(desired: DesiredState) -> &'static str {
+    short(desired.as_str_name(), "DESIRED_STATE_")
+}
+
 /// `reason: message`, whichever of them there is.
 pub(crate) fn because(status: &ProcessStatus) -> String {
     match (status.reason.is_empty(), status.message.is_empty()) {
@@ -172,10 +177,7 @@ fn describe_state(status: &ProcessStatus, now: SystemTime, fields: &mut Fields) 
         stage => format!(" ({})", text::line(stage)),
     };
     fields.add("State", format!("{}{stage}", state_name(status.state())));
-    fields.add(
-        "Wanted",
-        short(status.desired_state().as_str_name(), "DESIRED_STATE_").to_owned(),
-    );
+    fields.add("Wanted", desired_name(status.desired_state()).to_owned());
     fields.add("Because", because(status));
     fields.add("Ready", ready(status).to_owned());
     fields.add("Age", age(status, now));

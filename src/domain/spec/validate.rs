@@ -374,6 +374,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::too_many_lines, reason = "a table")]
     fn every_fault_names_its_field() {
         type Break = fn(&mut Config);
         let name = ProcessName::new("web").unwrap();

@@ -439,7 +439,7 @@ impl World {
         let id = self.live?;
         let event = if !self.spawned {
             self.spawned = true;
-            if byte % 8 == 0 {
+            if byte.is_multiple_of(8) {
                 self.exited = true;
                 let errno = i32::from(byte % 3) * 2;
                 exit(Outcome::SpawnError(SpawnError {
@@ -453,13 +453,13 @@ impl World {
                 }
             }
         } else if self.exited {
-            if self.stopping && byte % 16 == 0 {
+            if self.stopping && byte.is_multiple_of(16) {
                 RunEvent::Survivors(vec![8])
             } else {
                 self.live = None;
                 RunEvent::Empty
             }
-        } else if byte % 3 == 0 {
+        } else if byte.is_multiple_of(3) {
             RunEvent::Started
         } else {
             self.exited = true;

@@ -37,7 +37,10 @@ pub fn summary(node: &ProcessNode, next: &Next) -> String {
     let mut text = format!("{} is {}", state.name(), status.state.as_str());
     text.push_str(&because(status));
     match (next.action.as_str(), next.time.is_some()) {
-        ("", _) => text.push_str("; nothing happens next by itself"),
+        ("", _) if status.state.is_settled() => {
+            text.push_str("; nothing happens next by itself");
+        }
+        ("", _) => {}
         (action, false) => text.push_str(&format!("; next: {action}")),
         (action, true) => text.push_str(&format!("; next, at next_action_time: {action}")),
     }

@@ -20,10 +20,8 @@ const NAMELESS: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
 pub fn draft(process: Option<proto::Process>) -> Result<Draft, Unacceptable> {
     let process = process.ok_or_else(|| Unacceptable::field("process", "is required"))?;
     let mut faults = Faults::default();
-    match draft_into(process, &mut faults) {
-        Some(draft) => faults.finish(draft),
-        None => Err(Unacceptable::Fields(faults.fields)),
-    }
+    let draft = draft_into(process, &mut faults);
+    faults.finish_some(draft)
 }
 
 /// Takes a process; `None` only with a fault noted.

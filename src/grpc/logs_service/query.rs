@@ -171,7 +171,13 @@ fn pattern(text: &str) -> Result<regex::bytes::Regex, Status> {
     RegexBuilder::new(text)
         .size_limit(PATTERN_PROGRAM_BYTES_MAX)
         .build()
-        .map_err(|error| field_invalid("pattern", format!("is no RE2-style expression: {error}")))
+        .map_err(|error| {
+            // The last line says it; those before draw a picture of the text.
+            let error = error.to_string();
+            let why = error.lines().last().unwrap_or_default();
+            let why = why.trim_start_matches("error: ");
+            field_invalid("pattern", format!("is no RE2-style expression: {why}"))
+        })
 }
 
 fn positions(

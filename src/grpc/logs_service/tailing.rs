@@ -16,13 +16,11 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::Status;
 
 use self::sources::{Matching, Source};
 use super::{
-    super::proto,
-    ERROR_DOMAIN,
+    super::{proto, status},
     history::{History, Locating},
     message::Outbox,
     query::Query,
@@ -142,13 +140,9 @@ where
     }
 
     fn close(&mut self) {
-        let mut details = ErrorDetails::with_error_info("SHUTTING_DOWN", ERROR_DOMAIN, []);
-        details.set_retry_info(Some(RETRY_DELAY));
-        let message = "the daemon is shutting down; resume after a while";
-        let status = Status::with_error_details(Code::Unavailable, message, details);
         self.outbox
             .closing(prost_types::Duration::try_from(RETRY_DELAY).unwrap_or_default());
-        self.phase = Phase::Ended(Some(status));
+        self.phase = Phase::Ended(Some(status::shutting_down(RETRY_DELAY)));
     }
 
     fn go_live(&mut self) {

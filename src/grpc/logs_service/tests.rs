@@ -9,6 +9,8 @@ use std::{
 };
 
 use proto::tail_logs_response::Payload;
+use tonic::Code;
+use tonic_types::StatusExt;
 
 use self::harness::{
     Child, Harness, at, entries, follow, next, one_name, payload, position, synced,

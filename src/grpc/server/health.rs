@@ -15,7 +15,7 @@ use tonic_health::pb::{
     health_server::{Health as HealthService, HealthServer},
 };
 
-use super::fault;
+use crate::grpc::status;
 
 /// Services that are reported; the empty name is the server as a whole.
 const SERVICES: [&str; 2] = ["", "procession.v1.ProcessManager"];
@@ -101,8 +101,7 @@ impl Watching {
                     biased;
                     Some(status) = changed(serving) => status,
                     () = self.closing.cancelled() => {
-                        let message = "the daemon is shutting down";
-                        return (Err(fault::unavailable("SHUTTING_DOWN", message, RETRY_DELAY)), None);
+                        return (Err(status::shutting_down(RETRY_DELAY)), None);
                     }
                 }
             }

@@ -17,11 +17,15 @@ use futures_util::{
     future::{CatchUnwind, Either, Map},
 };
 use http::{Request, Response};
-use tonic::{Code, body::Body};
+use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{REQUEST_BYTES_MAX, fault};
-use crate::grpc::auth::{self, Peer};
+use super::REQUEST_BYTES_MAX;
+
+use crate::grpc::{
+    auth::{self, Peer},
+    status::{self, Reason},
+};
 
 /// Makes a [`Front`].
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +89,7 @@ fn finish(caught: Caught) -> Answer {
         Ok(answer) => answer,
         Err(_) => {
             tracing::error!("a handler panicked");
-            let message = "internal error; the daemon's log has the details";
-            Ok(fault::with_reason(Code::Internal, "INTERNAL", message, &[]).into_http())
+            Ok(status::internal("").into_http())
         }
     }
 }
@@ -103,10 +106,9 @@ fn is_too_large(response: &Response<Body>) -> bool {
 }
 
 fn too_large() -> tonic::Status {
-    fault::with_reason(
-        Code::ResourceExhausted,
-        "MESSAGE_TOO_LARGE",
+    status::plain(
+        Reason::MessageTooLarge,
         format!("the request is larger than {REQUEST_BYTES_MAX} bytes"),
-        &[("limit", REQUEST_BYTES_MAX.to_string())],
+        [("limit", REQUEST_BYTES_MAX.to_string())],
     )
 }

@@ -163,12 +163,14 @@ async fn greet(
     }
 }
 
-/// Reflection of the contract and of health, in both of its versions.
+/// Reflection of the contract, of health, and of the details of errors (nothing in
+/// the contract names their types), in both of its versions.
 fn with_reflection(routes: Routes) -> Routes {
     let configure = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     match (configure().build_v1(), configure().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),

@@ -124,9 +124,7 @@ impl ProcessManagerService {
         let control = action(message.action, &mut faults);
         faults.absent(message.rolling.is_some(), "rolling", "rolling");
         let then = request::then(message.wait.as_ref(), &mut faults);
-        let Some(control) = faults.finish(control)? else {
-            return Err(status::internal(""));
-        };
+        let control = faults.finish_some(control)?;
         let filter = selector::filter(message.selector.as_ref())?;
         let (names, missing) = self.chosen(&filter);
         let (service, cause) = (self.clone(), write.cause.clone());
@@ -258,6 +256,7 @@ fn batch(message: proto::BatchApplyProcessesRequest) -> Result<Batch, Status> {
             );
         }
         if let Some(draft) = process::draft_into(process, &mut item) {
+            item.name_missing(&draft.name);
             if !seen.insert(draft.name.clone()) {
                 item.add("name", format!("{} is listed twice; keep one", draft.name));
             }

@@ -79,9 +79,7 @@ impl ProcessManagerService {
         let mask = UpdateMask::parse(message.update_mask.as_ref())
             .map_err(|found| faults.extend(found))
             .ok();
-        let Some((Guarded { target, epoch }, mask)) = faults.finish(guarded.zip(mask))? else {
-            return Err(crate::grpc::status::internal(""));
-        };
+        let (Guarded { target, epoch }, mask) = faults.finish_some(guarded.zip(mask))?;
         let name = target.name.clone();
         self.check_epoch(name.as_str(), &epoch)?;
         let edit = process::edit(process, mask, &name)?;
@@ -120,9 +118,7 @@ impl ProcessManagerService {
         let guard = message.precondition.as_ref();
         let guarded = request::guarded(&process.name, &process.etag, guard, &mut faults);
         let draft = process::draft_into(process, &mut faults);
-        let Some((Guarded { target, epoch }, draft)) = faults.finish(guarded.zip(draft))? else {
-            return Err(crate::grpc::status::internal(""));
-        };
+        let (Guarded { target, epoch }, draft) = faults.finish_some(guarded.zip(draft))?;
         self.check_epoch(target.name.as_str(), &epoch)?;
         let preview = validate_only.then(|| process::preview(&draft));
         let (supervisor, cause) = (self.supervisor().clone(), write.cause.clone());
@@ -166,9 +162,7 @@ impl ProcessManagerService {
             },
             wait => request::then(wait.as_ref(), &mut faults),
         };
-        let Some(Guarded { target, epoch }) = faults.finish(guarded)? else {
-            return Err(crate::grpc::status::internal(""));
-        };
+        let Guarded { target, epoch } = faults.finish_some(guarded)?;
         self.check_epoch(target.name.as_str(), &epoch)?;
         let deletion = Deletion {
             target,

@@ -16,7 +16,6 @@ use crate::{
         },
         dedupe::Outcome,
         proto::{self, WaitOutcome, signal_process_request::TargetSignal},
-        status,
     },
     supervisor::{Ack, Control, Refused, Target},
 };
@@ -208,9 +207,7 @@ impl ProcessManagerService {
         mut faults: Faults,
     ) -> Result<Target, Status> {
         let guarded = request::guarded(name, "", precondition, &mut faults);
-        let Some(Guarded { target, epoch }) = faults.finish(guarded)? else {
-            return Err(status::internal(""));
-        };
+        let Guarded { target, epoch } = faults.finish_some(guarded)?;
         self.check_epoch(target.name.as_str(), &epoch)?;
         Ok(target)
     }

@@ -176,9 +176,7 @@ impl ProcessManagerService {
             }
         }
         let parts = name.zip(condition.flatten());
-        let Some((name, condition)) = faults.finish(parts)? else {
-            return Err(status::internal(""));
-        };
+        let (name, condition) = faults.finish_some(parts)?;
         let before = self.head();
         let wait = WaitFor {
             name: name.clone(),
@@ -187,13 +185,18 @@ impl ProcessManagerService {
             run_id: message.run_id,
             from: Revision::new(message.min_revision),
         };
-        let (outcome, node) = self.wait(&call, wait, timeout).await?;
-        let now = || self.supervisor().registry().get(name.as_str());
-        let same = |node: &ProcessNode| uid.is_none_or(|uid| node.uid() == uid);
-        let node = node.or_else(|| now().filter(same));
-        let at = node.as_ref().map_or(before, |node| node.revision());
+        let (outcome, judged) = self.wait(&call, wait, timeout).await?;
+        let (before, node) = match judged {
+            Some(node) => (before, Some(node)),
+            None => {
+                let before = self.head();
+                let now = self.supervisor().registry().get(name.as_str());
+                (before, now.filter(|n| uid.is_none_or(|uid| n.uid() == uid)))
+            }
+        };
+        let revision = node.as_ref().map(|node| node.revision());
         Ok(proto::WaitProcessResponse {
-            header: self.header(before.max(at).max(self.head())),
+            header: self.header(revision.unwrap_or_default().max(before)),
             outcome: outcome.into(),
             process: node.as_ref().map(process::process),
         })

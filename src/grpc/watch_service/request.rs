@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tonic::Status;
 
-use super::super::{proto, selector, server::fault};
+use super::super::{
+    proto, selector,
+    status::{self, Reason},
+};
 use crate::{
     domain::{id::Revision, spec::FieldError},
     registry::Mode,
@@ -45,7 +48,7 @@ pub(super) fn options(
         });
     }
     if !problems.is_empty() {
-        return Err(fault::fields("FIELD_INVALID", &problems));
+        return Err(status::invalid(Reason::FieldInvalid, &problems));
     }
     Ok(Options {
         scope: scope(&filter.to_string(), mask),

@@ -6,19 +6,16 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tonic::Status;
 
-use super::super::{auth::Principal, server::fault};
+use super::super::{auth::Principal, status};
 
 /// Streams of all callers.
-const STREAMS_MAX: usize = 20_000;
+pub const STREAMS_MAX: usize = 20_000;
 /// Streams of one caller.
-const STREAMS_PER_PRINCIPAL_MAX: usize = 1024;
-/// When to try again after a refusal.
-const RETRY_DELAY: Duration = Duration::from_secs(5);
+pub const STREAMS_PER_PRINCIPAL_MAX: usize = 1024;
 
 /// The open streams of the daemon, over all API threads.
 #[derive(Debug)]
@@ -67,11 +64,14 @@ impl Streams {
     pub fn open(self: &Arc<Self>, principal: &Principal) -> Result<StreamGuard, Status> {
         let mut open = self.lock();
         if open.total >= self.total_max {
-            return Err(refused("streams_max", self.total_max));
+            return Err(refused("watch_streams_max", self.total_max));
         }
         let count = open.by_principal.entry(principal.clone()).or_default();
         if *count >= self.per_principal_max {
-            return Err(refused("streams_per_principal_max", self.per_principal_max));
+            return Err(refused(
+                "watch_streams_per_principal_max",
+                self.per_principal_max,
+            ));
         }
         *count += 1;
         open.total += 1;
@@ -109,7 +109,11 @@ impl Drop for StreamGuard {
 }
 
 fn refused(subject: &str, limit: usize) -> Status {
-    fault::quota("QUOTA_STREAMS", subject, limit, RETRY_DELAY)
+    status::quota(
+        subject,
+        limit,
+        format!("the limit of {limit} {subject} is reached"),
+    )
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ enum Step {
     Commit(usize, u64),
     Keep(usize),
     Delete(usize),
-    Read { reader: usize, entries_max: usize },
+    Read { reader: usize, budget: Budget },
     Resume { reader: usize, back: i64 },
     Snapshot,
 }
@@ -98,10 +98,7 @@ impl World {
             Step::Commit(n, value) => self.change(&name(n), Some(value), false),
             Step::Keep(n) => self.change(&name(n), None, false),
             Step::Delete(n) => self.change(&name(n), Some(0), true),
-            Step::Read {
-                reader,
-                entries_max,
-            } => self.read(reader, entries_max),
+            Step::Read { reader, budget } => self.read(reader, budget),
             Step::Resume { reader, back } => self.resume(reader, back),
             Step::Snapshot => self.snapshot(),
         }
@@ -165,12 +162,8 @@ impl World {
         assert_eq!(node.revision().get(), self.head());
     }
 
-    fn read(&mut self, index: usize, entries_max: usize) {
+    fn read(&mut self, index: usize, budget: Budget) {
         let (mode, after) = (self.readers[index].mode, self.readers[index].cursor);
-        let budget = Budget {
-            entries_max,
-            bytes_max: usize::MAX,
-        };
         match self.registry.read(mode, Revision::new(after), budget) {
             Read::TooOld { oldest } => {
                 assert!(after < oldest.get());
@@ -180,7 +173,9 @@ impl World {
             Read::Batch { to, exact, changes } => {
                 let to = to.get();
                 assert!(to > after || after == self.head(), "it advances");
-                assert!(changes.len() <= entries_max.max(1));
+                let weight: usize = changes.iter().map(|c| c.node.body().weight()).sum();
+                assert!(changes.len() <= budget.entries_max);
+                assert!(changes.len() <= 1 || weight <= budget.bytes_max);
                 assert!(exact || (mode == Mode::LatestState && to < self.floors[0]));
                 self.apply(index, to, &changes);
                 if exact {
@@ -252,8 +247,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (n.clone(), 1_u64..1000).prop_map(|(n, value)| Step::Commit(n, value)),
         1 => n.clone().prop_map(Step::Keep),
         3 => n.prop_map(Step::Delete),
-        5 => (0_usize..2, 1_usize..6)
-            .prop_map(|(reader, entries_max)| Step::Read { reader, entries_max }),
+        5 => (0_usize..2, 1_usize..6, 1_usize..3000).prop_map(|(reader, entries_max, bytes_max)| {
+            Step::Read { reader, budget: Budget { entries_max, bytes_max } }
+        }),
         1 => (0_usize..2, 0_i64..40).prop_map(|(reader, back)| Step::Resume { reader, back }),
         1 => Just(Step::Snapshot),
     ]
@@ -276,7 +272,7 @@ proptest! {
         for index in 0..2 {
             // Not more rounds than it may take: a reader that stands still hangs.
             for _ in 0..200 {
-                world.read(index, 3);
+                world.read(index, Budget { entries_max: 3, ..WIDE });
             }
             prop_assert_eq!(world.readers[index].cursor, world.head());
         }

@@ -79,7 +79,7 @@ impl LabelSelector {
             if parser.at == text.len() {
                 break;
             }
-            parser.expect(",")?;
+            parser.expect(",", "\",\"")?;
         }
         Ok(Self(requirements))
     }
@@ -162,7 +162,7 @@ impl<'a> Parser<'a> {
 
     fn values(&mut self) -> Result<BTreeSet<Box<str>>, LabelError> {
         self.skip_blank();
-        self.expect("(")?;
+        self.expect("(", "\"(\"")?;
         let mut values = BTreeSet::new();
         loop {
             values.insert(self.value()?);
@@ -170,7 +170,7 @@ impl<'a> Parser<'a> {
             if self.take(")") {
                 return Ok(values);
             }
-            self.expect(",")?;
+            self.expect(",", "\",\" or \")\"")?;
         }
     }
 
@@ -215,13 +215,14 @@ impl<'a> Parser<'a> {
         &rest[..end]
     }
 
-    fn expect(&mut self, symbol: &str) -> Result<(), LabelError> {
+    /// Takes `symbol`; `wanted` is all that could stand here.
+    fn expect(&mut self, symbol: &str, wanted: &str) -> Result<(), LabelError> {
         if self.take(symbol) {
             return Ok(());
         }
         match self.rest().chars().next() {
-            Some(c) => self.fail(format!("expected {symbol:?}, found {c:?}")),
-            None => self.fail(format!("expected {symbol:?}, found the end")),
+            Some(c) => self.fail(format!("expected {wanted}, found {c:?}")),
+            None => self.fail(format!("expected {wanted}, found the end")),
         }
     }
 

@@ -38,10 +38,9 @@ impl Clock {
         may
     }
 
-    pub(super) fn updated(&mut self, cursor: Revision) {
-        if cursor >= self.update_to {
-            self.paced_until = Instant::now() + self.pace;
-        }
+    /// Changes were told.
+    pub(super) fn updated(&mut self) {
+        self.paced_until = Instant::now() + self.pace;
     }
 
     pub(super) fn next_deadline(&self, paced: bool) -> Instant {

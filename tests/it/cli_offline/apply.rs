@@ -178,11 +178,10 @@ fn waiting_fails_for_what_is_meant_to_run_only() {
     );
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
-        (ExitCode::Failed, "job: created\n")
+        (ExitCode::Failed, "job: created\nweb: created\n")
     );
     assert!(
-        ran.stderr
-            .starts_with("error: web, and what was waited for"),
+        ran.stderr.starts_with("error: web: what was waited for"),
         "{}",
         ran.stderr
     );

@@ -342,7 +342,7 @@ fn explain_tells_the_chain() {
     );
     let ran = fake.run(&["explain", "db"]);
     let expected = "\
-db: db ended with exit code 1 and waits for its next attempt.
+db ended with exit code 1 and waits for its next attempt.
 blocked by DEPENDENCY: disk: is STOPPED
 next: start run 2 in 1m30s (2026-11-25T08:01:30.000Z)
 

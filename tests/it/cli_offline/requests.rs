@@ -86,7 +86,7 @@ fn several_are_one_batch_with_a_result_each() {
     assert_eq!(
         ran.stderr,
         "error: db: the store is read-only\n\
-         error: web-1, and the wait timed out after 3s\n\
+         error: web-1: the wait timed out after 3s\n\
          hint: `procession explain web-1` says why\n"
     );
     let asked = fake.asked::<proto::BatchControlProcessesRequest>("batch_control_processes");

@@ -105,6 +105,12 @@ impl Daemon {
         self.end()
     }
 
+    /// As dropping it, while the runtime goes on: a client's connection that nobody
+    /// drives would be waited for.
+    pub(crate) async fn ended(self) {
+        tokio::task::spawn_blocking(|| drop(self)).await.unwrap();
+    }
+
     fn end(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         let pid = Pid::from_raw(child.id().cast_signed());

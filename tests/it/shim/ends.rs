@@ -1,9 +1,9 @@
 //! How runs end by themselves, and how they fail to begin.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::PermissionsExt,
+    fs::File,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -52,10 +52,17 @@ async fn refusal(launch: (Launch, File)) -> SpawnError {
     }
 }
 
+/// Written by another process: a descriptor of this one may be copied by a
+/// start elsewhere, and a file somebody can write to is not executed.
 fn write(path: &Path, text: &str, mode: u32) -> String {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    path.to_str().unwrap().to_owned()
+    let path = path.to_str().unwrap();
+    let script = "printf %s \"$2\" > \"$1\" && chmod \"$3\" \"$1\"";
+    let status = Command::new("sh")
+        .args(["-c", script, "sh", path, text, &format!("{mode:o}")])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    path.to_owned()
 }
 
 #[tokio::test]

@@ -134,6 +134,40 @@ async fn what_a_main_process_leaves_is_stopped_without_being_told() {
 }
 
 #[tokio::test]
+async fn a_shim_does_nothing_while_nothing_happens() {
+    for runner in with_and_without_cgroups() {
+        // Main is gone, what it left ignores the signal, the grace is long.
+        let (mut launch, output) = launch(&["sh", "-c", "trap '' TERM; sleep 1000 & exit 4"]);
+        launch.stop = plan(SignalScope::Tree, HOUR);
+        let mut running = begin(&runner, (launch, output));
+        running
+            .until(|event| matches!(event, RunEvent::Spawned { .. }))
+            .await;
+        let main = running.pid;
+        let shim = parent(main);
+        running.exited().await;
+        let left = running.processes();
+        let shim = shim.or_else(|| parent(*left.first()?)).unwrap();
+        let used = || {
+            let text = std::fs::read_to_string(format!("/proc/{shim}/status")).unwrap();
+            let switches = |line: &&str| line.contains("ctxt_switches");
+            text.lines()
+                .filter(switches)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        eventually("it rests", || {
+            let before = used();
+            std::thread::sleep(Duration::from_millis(100));
+            used() == before && parent(left[0]) == Some(shim) && state(shim).unwrap() == "S"
+        })
+        .await;
+        running.run.stop(plan(SignalScope::Tree, Duration::ZERO));
+        running.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_stopped_or_frozen_tree_is_woken_to_stop() {
     let polite = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done";
     for runner in with_and_without_cgroups() {

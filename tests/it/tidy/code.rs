@@ -18,6 +18,10 @@ const UNSAFE_LAYERS: &[&str] = &["src/shim/", "src/shim.rs", "src/runner/", "src
 /// Tests that sleep.
 const SLEEPS: &[Exemption] = &[
     (
+        "tests/it/daemon/api.rs",
+        "between two looks, with a deadline",
+    ),
+    (
         "tests/it/daemon/support.rs",
         "between two looks, with a deadline",
     ),

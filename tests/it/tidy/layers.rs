@@ -31,7 +31,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         module: "registry",
         ours: &["domain", "sync"],
-        crates: Some(&["arc_swap", "dashmap", "thiserror"]),
+        crates: Some(&["arc_swap", "dashmap", "foldhash", "thiserror"]),
     },
     Layer {
         module: "shim",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use procession::{
     domain::status::State,
     registry::Mode,
-    watch::{CloseReason, Dispatcher, EventKind, Options, Payload},
+    watch::{BATCH_PROCESSES_MAX, CloseReason, Dispatcher, EventKind, Options, Payload},
 };
 use tokio::time::{Instant, advance, timeout};
 
@@ -161,6 +161,30 @@ async fn updates_keep_their_distance_and_lose_nothing() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_update_whose_end_does_not_match_keeps_its_distance() {
+    let mut world = World::with_ring(10_000);
+    let pace = Duration::from_secs(10);
+    let mut client = world.open(Options {
+        filter: by_label("tier=in"),
+        min_update_interval: pace,
+        ..options(Mode::LatestState)
+    });
+    client.sync().await;
+    world.put("a", Running, "in");
+    for i in 0..2 * BATCH_PROCESSES_MAX {
+        world.put(&format!("p{i}"), Running, "out");
+    }
+    let begun = Instant::now();
+    client.events().await;
+    // The rest of the update is read, and has nothing to tell.
+    assert!(timeout(pace / 10, client.next()).await.is_err());
+    world.put("a", Failed, "in");
+    assert_eq!(client.events().await.len(), 1);
+    assert!(begun.elapsed() >= pace);
+    assert_eq!(client.at, Some(world.head()));
+}
+
 /// Real time, real threads: a wake-up that is lost shows as a wait for the
 /// heartbeat, which is set beyond the test's patience.
 #[tokio::test]
@@ -173,7 +197,7 @@ async fn no_wake_up_is_lost_between_threads() {
     });
     client.sync().await;
     let registry = world.registry.clone();
-    let (ask, asked) = std::sync::mpsc::channel::<()>();
+    let (ask, asked) = std::sync::mpsc::sync_channel::<()>(1);
     let writer = std::thread::spawn(move || {
         let slot = registry.slot("a").unwrap();
         while asked.recv().is_ok() {

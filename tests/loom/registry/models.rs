@@ -33,7 +33,7 @@ impl Body for Count {
 
 /// How often a thread is interrupted where it could go on, in models of three
 /// threads; those of two are run without a bound.
-const PREEMPTIONS_MAX: usize = 4;
+const PREEMPTIONS_MAX: usize = 3;
 
 /// One registered process, published at revision 1.
 struct World {

@@ -1,6 +1,7 @@
 //! What a client wants, checked.
 
 use crate::{
+    domain::limits::DEPENDENCIES_MAX,
     domain::spec::{
         Config, Dependency, DependencyCondition, ExitWith, Identity, LogPolicy, RestartBudget,
         RestartMode, RestartPolicy, Rlimit, Stdio, StopPolicy,
@@ -66,78 +67,69 @@ pub fn stop_policy(policy: &proto::StopPolicy, at: &str, faults: &mut Faults) ->
 
 /// Refuses what this daemon has no behaviour for yet.
 fn absent(spec: &proto::ProcessSpec, faults: &mut Faults) {
-    let stdio = spec.stdio.clone().unwrap_or_default();
-    let log = stdio.log_policy.unwrap_or_default();
-    let limits = spec.resource_limits.clone().unwrap_or_default();
     let table = [
-        (
-            spec.readiness_probe.is_some(),
-            "probes",
-            "spec.readiness_probe",
-        ),
-        (
-            spec.liveness_probe.is_some(),
-            "probes",
-            "spec.liveness_probe",
-        ),
-        (spec.startup_probe.is_some(), "probes", "spec.startup_probe"),
-        (spec.hooks.is_some(), "hooks", "spec.hooks"),
-        (spec.schedule.is_some(), "schedule", "spec.schedule"),
-        (!spec.sockets.is_empty(), "sockets", "spec.sockets"),
-        (spec.reload.is_some(), "reload", "spec.reload"),
-        (!spec.secrets.is_empty(), "secrets", "spec.secrets"),
-        (!spec.secret_env.is_empty(), "secrets", "spec.secret_env"),
-        (spec.file_watch.is_some(), "file-watch", "spec.file_watch"),
-        (stdio.tty, "tty", "spec.stdio.tty"),
-        (stdio.open_stdin, "stdin", "spec.stdio.open_stdin"),
-        (
-            !stdio.log_forwards.is_empty(),
-            "log-forwards",
-            "spec.stdio.log_forwards",
-        ),
+        (spec.readiness_probe.is_some(), "probes", "readiness_probe"),
+        (spec.liveness_probe.is_some(), "probes", "liveness_probe"),
+        (spec.startup_probe.is_some(), "probes", "startup_probe"),
+        (spec.hooks.is_some(), "hooks", "hooks"),
+        (spec.schedule.is_some(), "schedule", "schedule"),
+        (!spec.sockets.is_empty(), "sockets", "sockets"),
+        (spec.reload.is_some(), "reload", "reload"),
+        (!spec.secrets.is_empty(), "secrets", "secrets"),
+        (!spec.secret_env.is_empty(), "secrets", "secret_env"),
+        (spec.file_watch.is_some(), "file_watch", "file_watch"),
+    ];
+    for (is_set, capability, field) in table {
+        faults.absent(is_set, capability, &format!("spec.{field}"));
+    }
+    if let Some(stdio) = &spec.stdio {
+        absent_stdio(stdio, faults);
+    }
+    if let Some(limits) = &spec.resource_limits {
+        absent_limits(limits, faults);
+    }
+}
+
+fn absent_stdio(stdio: &proto::Stdio, faults: &mut Faults) {
+    let log = stdio.log_policy.unwrap_or_default();
+    let ages = log.max_age.is_some_and(|age| age != Default::default());
+    let forwards = !stdio.log_forwards.is_empty();
+    let table = [
+        (stdio.tty, "tty", "tty"),
+        (stdio.open_stdin, "stdin", "open_stdin"),
+        (forwards, "log_forwards", "log_forwards"),
         (
             log.segment_bytes != 0,
-            "log-segments",
-            "spec.stdio.log_policy.segment_bytes",
+            "log_segments",
+            "log_policy.segment_bytes",
         ),
         (
             log.max_segments != 0,
-            "log-segments",
-            "spec.stdio.log_policy.max_segments",
+            "log_segments",
+            "log_policy.max_segments",
         ),
-        (
-            log.max_age.is_some_and(|age| age != Default::default()),
-            "log-segments",
-            "spec.stdio.log_policy.max_age",
-        ),
-        (
-            limits.memory_max_bytes != 0,
-            "cgroup",
-            "spec.resource_limits.memory_max_bytes",
-        ),
-        (
-            limits.cpu_max_millis != 0,
-            "cgroup",
-            "spec.resource_limits.cpu_max_millis",
-        ),
-        (
-            limits.pids_max != 0,
-            "cgroup",
-            "spec.resource_limits.pids_max",
-        ),
-        (
-            limits.memory_high_bytes != 0,
-            "cgroup",
-            "spec.resource_limits.memory_high_bytes",
-        ),
-        (
-            limits.cpu_weight != 0,
-            "cgroup",
-            "spec.resource_limits.cpu_weight",
-        ),
+        (ages, "log_segments", "log_policy.max_age"),
     ];
     for (is_set, capability, field) in table {
-        faults.absent(is_set, capability, field);
+        faults.absent(is_set, capability, &format!("spec.stdio.{field}"));
+    }
+}
+
+/// What only a cgroup can hold a whole tree to.
+fn absent_limits(limits: &proto::ResourceLimits, faults: &mut Faults) {
+    let table = [
+        (limits.memory_max_bytes != 0, "memory_max_bytes"),
+        (limits.cpu_max_millis != 0, "cpu_max_millis"),
+        (limits.pids_max != 0, "pids_max"),
+        (limits.memory_high_bytes != 0, "memory_high_bytes"),
+        (limits.cpu_weight != 0, "cpu_weight"),
+    ];
+    for (is_set, field) in table {
+        faults.absent(
+            is_set,
+            "resource_limits",
+            &format!("spec.resource_limits.{field}"),
+        );
     }
 }
 
@@ -180,7 +172,8 @@ fn restart_policy(policy: &proto::RestartPolicy, faults: &mut Faults) -> Restart
 
 fn dependencies(list: &[proto::Dependency], faults: &mut Faults) -> Vec<Dependency> {
     let mut taken = Vec::with_capacity(list.len());
-    for (i, dependency) in list.iter().enumerate() {
+    // One more than allowed is enough to be refused for.
+    for (i, dependency) in list.iter().take(DEPENDENCIES_MAX + 1).enumerate() {
         let name = faults.name(&format!("spec.dependencies[{i}].name"), &dependency.name);
         let condition = condition(
             &format!("spec.dependencies[{i}].condition"),
