@@ -8,6 +8,7 @@
 
 mod client;
 mod connection;
+mod descriptors;
 pub mod fake;
 mod recovery;
 mod spawner;
@@ -109,7 +110,7 @@ pub struct Launch {
     pub nice: Option<i32>,
     /// -1000 to 1000. Default: the daemon's.
     pub oom_score_adj: Option<i32>,
-    /// The others stay as the daemon has them.
+    /// The others stay as the daemon was given them.
     pub rlimits: Vec<Rlimit>,
     /// Standard input.
     pub stdin: Stdin,
@@ -137,6 +138,8 @@ pub struct ShimRunner {
     program: Arc<Program>,
     use_cgroup: bool,
     shim_env: Vec<(OsString, OsString)>,
+    /// What runs get unless they ask for others.
+    rlimits: Vec<Rlimit>,
 }
 
 /// What a shim is executed from.
@@ -172,13 +175,15 @@ impl ShimRunner {
     /// else the current executable with the first argument `shim`.
     ///
     /// Makes this process a child subreaper that reaps whatever ends below it:
-    /// it must have no children of its own making.
+    /// it must have no children of its own making. Raises its limit of open
+    /// descriptors as far as it may; runs get the one that it had.
     ///
     /// # Errors
     /// [`RunnerError`] if a thread, a pipe or a handler is not to be had.
     pub fn new() -> Result<Self, RunnerError> {
-        let runner = Self::from_program(Program::installed())?;
+        let mut runner = Self::from_program(Program::installed())?;
         runner.spawner.claim_all();
+        runner.rlimits.extend(descriptors::raise_limit());
         Ok(runner)
     }
 
@@ -216,6 +221,7 @@ impl ShimRunner {
             program: Arc::new(program),
             use_cgroup: true,
             shim_env: Vec::new(),
+            rlimits: Vec::new(),
         })
     }
 }
@@ -245,7 +251,8 @@ impl Runner for ShimRunner {
             umask: launch.umask,
             nice: launch.nice,
             oom_score_adj: launch.oom_score_adj,
-            rlimits: launch.rlimits,
+            // In order, so that what is asked for comes last.
+            rlimits: self.rlimits.iter().cloned().chain(launch.rlimits).collect(),
             stdin: launch.stdin,
             stop: launch.stop,
         };

@@ -57,12 +57,11 @@ async fn an_apply_bounces_exactly_what_changed() {
     assert_eq!(calls::head(&mut client).await, head);
 
     // One field of one; then one variable less.
-    let mut run_id = 1;
     let edits: [fn(&mut proto::ProcessSpec); 2] = [
         |spec| spec.command = vec!["sleep".to_owned(), "2000".to_owned()],
         |spec| drop(spec.env.remove("B")),
     ];
-    for edit in edits {
+    for (run_id, edit) in (2..).zip(edits) {
         edit(wanted[17].spec.as_mut().unwrap());
         let applied = calls::apply(&mut client, wanted.clone()).await;
         for (n, item) in applied.results.iter().enumerate() {
@@ -77,7 +76,6 @@ async fn an_apply_bounces_exactly_what_changed() {
             };
             assert_eq!((item.outcome(), action), expected, "{item:?}");
         }
-        run_id += 1;
         history
             .until("the next run", |held| {
                 let status = status(&held["p17"]);
@@ -103,6 +101,7 @@ async fn an_apply_bounces_exactly_what_changed() {
     history.up_to(head).await;
     assert_eq!(runs(&history), after);
     calls::control_all(&mut client, ControlAction::Stop).await;
+    daemon.ended().await;
 }
 
 fn dependency(name: &str, condition: WaitCondition) -> Dependency {
@@ -164,10 +163,7 @@ async fn what_depends_starts_only_after_the_job_has_succeeded() {
     assert_eq!(history.status("service").waiting_on, ["job"]);
     std::fs::write(&go, "").unwrap();
     history
-        .all_in(
-            &["service".to_owned(), "worker".to_owned()],
-            &[State::Running],
-        )
+        .all_in(&["service", "worker"], &[State::Running])
         .await;
     assert_eq!(history.status("job").state(), State::Succeeded);
     for name in ["service", "worker"] {
@@ -180,6 +176,7 @@ async fn what_depends_starts_only_after_the_job_has_succeeded() {
         ];
         assert_eq!(history.paths[name], path, "{name}");
     }
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -196,18 +193,15 @@ async fn a_job_that_fails_for_good_fails_what_needs_it_until_it_recovers() {
     let service = command("service", &["sleep", "1000"]);
     let service = depends(service, vec![dependency("job", WaitCondition::Succeeded)]);
     calls::apply(&mut client, vec![job, service]).await;
-    history
-        .all_in(&["service".to_owned()], &[State::Failed])
-        .await;
+    history.all_in(&["service"], &[State::Failed]).await;
     let service = history.status("service");
     assert_eq!(service.reason, "DEPENDENCY_FAILED", "{service:?}");
     assert_eq!(service.run_id, 0);
     std::fs::write(&go, "").unwrap();
     calls::start(&mut client, "job", WaitCondition::Succeeded).await;
-    history
-        .all_in(&["service".to_owned()], &[State::Running])
-        .await;
+    history.all_in(&["service"], &[State::Running]).await;
     assert_eq!(history.status("service").run_id, 1);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -245,6 +239,7 @@ async fn who_restarts_with_another_does() {
         })
         .await;
     assert_eq!(history.status("loose").run_id, 1);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -291,4 +286,5 @@ async fn a_stop_with_dependents_goes_from_the_leaves_to_the_root() {
         "{order:?}"
     );
     assert_eq!(history.status("other").state(), State::Running);
+    daemon.ended().await;
 }

@@ -80,6 +80,7 @@ async fn an_end_is_told_though_a_grandchild_holds_the_output() {
         .unwrap();
     assert_eq!(status(&stopped).exit_history.len(), 1);
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -95,6 +96,7 @@ async fn the_daemon_lives_on_with_output_that_outlives_the_run() {
     let lines: Vec<&[u8]> = lines.iter().map(|entry| &entry.data[..]).collect();
     assert_eq!(lines, [&b"from the grandchild"[..], b"last"]);
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -109,8 +111,14 @@ async fn every_end_has_its_state() {
     let plain = plain.display().to_string();
     let script = script.display().to_string();
     let failed = |reason| (State::Failed, reason);
+    type Row<'a> = (
+        &'a str,
+        &'a [&'a str],
+        (State, &'a str),
+        Result<Outcome, i32>,
+    );
     // What is run, and the state, reason and outcome it leads to.
-    let table: [(&str, &[&str], (State, &str), Result<Outcome, i32>); 9] = [
+    let table: [Row<'_>; 9] = [
         (
             "ok",
             &["true"],
@@ -182,6 +190,7 @@ async fn every_end_has_its_state() {
             }
         }
     }
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -198,6 +207,7 @@ async fn more_environment_than_the_kernel_takes_is_an_errno() {
     assert_eq!(state(&done), State::Failed, "{done:?}");
     assert_eq!(ended(&done).0.spawn_errno, 7, "{done:?}");
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -232,7 +242,7 @@ async fn an_end_within_the_grace_of_the_start_keeps_its_code() {
         ("broken", State::Backoff, 5),
         ("once", State::Failed, 5),
     ] {
-        history.all_in(&[name.to_owned()], &[expected]).await;
+        history.all_in(&[name], &[expected]).await;
         assert!(!history.paths[name].contains(&State::Running), "{name}");
         assert_eq!(
             *ended(&history.held[name]).1,
@@ -240,6 +250,7 @@ async fn an_end_within_the_grace_of_the_start_keeps_its_code() {
             "{name}"
         );
     }
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -261,12 +272,13 @@ async fn a_storm_is_bounded() {
     calls::create(&mut client, with(sh("budget", "exit 1"), budget)).await;
     calls::create(&mut client, with(sh("failures", "exit 1"), failures)).await;
     for (name, runs) in [("budget", 6), ("failures", 4)] {
-        history.all_in(&[name.to_owned()], &[State::Failed]).await;
+        history.all_in(&[name], &[State::Failed]).await;
         let status = history.status(name);
         assert_eq!(status.reason, "RETRY_LIMIT", "{status:?}");
         assert_eq!(status.run_id, runs, "{status:?}");
         assert_eq!(status.restart_count, runs - 1, "{status:?}");
     }
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -283,7 +295,7 @@ async fn a_restart_is_delayed_as_the_policy_says() {
     };
     let begun = Instant::now();
     calls::create(&mut client, with(sh("one", "exit 1"), policy)).await;
-    history.all_in(&["one".to_owned()], &[State::Failed]).await;
+    history.all_in(&["one"], &[State::Failed]).await;
     // 100 + 200 + 400 + 400 ms before the runs 2 to 5.
     assert!(
         begun.elapsed() >= Duration::from_millis(1100),
@@ -305,6 +317,7 @@ async fn a_restart_is_delayed_as_the_policy_says() {
         assert!(*pause >= least, "{pauses:?}");
     }
     assert_eq!(pauses.len(), 4);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -341,6 +354,7 @@ async fn a_stable_run_is_forgiven() {
         .until("a run after that", |held| status(&held["one"]).run_id >= 5)
         .await;
     calls::stop(&mut client, "one").await;
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -386,4 +400,5 @@ async fn a_thousand_short_runs_leave_no_zombie() {
     eventually("no descriptor is left", || {
         (proc::descriptors(daemon.pid()).len() <= before).then_some(())
     });
+    daemon.ended().await;
 }

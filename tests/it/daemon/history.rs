@@ -71,11 +71,11 @@ impl History {
     }
 
     /// Reads on until each of `names` is in one of `states`.
-    pub(crate) async fn all_in(&mut self, names: &[String], states: &[State]) {
+    pub(crate) async fn all_in(&mut self, names: &[impl AsRef<str>], states: &[State]) {
         let of = |process: &Process| process.status.as_ref().unwrap().state();
         self.until(&format!("all in {states:?}"), |held| {
-            let is_in = |name: &String| held.get(name).is_some_and(|p| states.contains(&of(p)));
-            names.iter().all(is_in)
+            let is_in = |name: &str| held.get(name).is_some_and(|p| states.contains(&of(p)));
+            names.iter().map(AsRef::as_ref).all(is_in)
         })
         .await;
     }

@@ -8,7 +8,7 @@ use super::{
     calls,
     history::History,
     proc,
-    support::{Daemon, command, eventually},
+    support::{Daemon, command},
 };
 
 /// Growth that counts as none; the allocator keeps some of what was freed.
@@ -49,6 +49,7 @@ async fn two_thousand_runs_of_one_process_leave_nothing_behind() {
     );
     calls::stop(&mut client, "one").await;
     proc::nothing_below(pid);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -84,4 +85,5 @@ async fn names_that_come_and_go_leave_nothing_behind() {
     println!("8 times 50 names: RSS {sizes:?} KiB, descriptors {open:?}");
     assert!(sizes[7] <= sizes[3] + NOISE_KIB, "{sizes:?}");
     assert_eq!(open.iter().min(), open.iter().max(), "{open:?}");
+    daemon.ended().await;
 }

@@ -89,6 +89,7 @@ async fn come_and_go(how: &str, batch: bool) {
         proc::rss(pid),
         before.len(),
     );
+    daemon.ended().await;
 }
 
 fn cgroup_exists(path: &str) -> bool {

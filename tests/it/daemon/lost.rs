@@ -78,6 +78,7 @@ async fn a_run_whose_shim_is_killed_is_cleared_and_restarted() {
     calls::stop(&mut client, &name).await;
     assert_eq!(proc::marked(&mark), Vec::<i32>::new());
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -104,6 +105,7 @@ async fn many_shims_killed_at_once_lose_nothing() {
     history.all_in(&names, &[State::Stopped]).await;
     assert_eq!(proc::marked(&mark), Vec::<i32>::new());
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -112,7 +114,7 @@ async fn a_main_process_that_is_killed_from_outside_is_told_so() {
     let mut client = daemon.client().await;
     let mut history = History::watch(&mut client).await;
     let name = calls::create(&mut client, tree("one", &daemon)).await;
-    history.all_in(&[name.clone()], &[State::Running]).await;
+    history.all_in(&[&name], &[State::Running]).await;
     sigkill(history.status(&name).pid);
     history
         .until("the next run", |held| status(&held[&name]).run_id == 2)
@@ -120,6 +122,7 @@ async fn a_main_process_that_is_killed_from_outside_is_told_so() {
     let (exit, outcome) = ended(&history.held[&name]);
     assert_eq!(*outcome, Outcome::SignalNumber(9));
     assert!(!exit.stop_requested);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -149,4 +152,5 @@ async fn nothing_outlives_a_daemon_that_is_killed() {
     eventually("no shim lives", || {
         (!shims.iter().any(|shim| proc::alive(*shim))).then_some(())
     });
+    daemon.ended().await;
 }

@@ -23,7 +23,7 @@ use super::{
     calls::{self, duration},
     history::History,
     proc,
-    support::{Client, Daemon, eventually, sh},
+    support::{Client, Daemon, sh},
 };
 
 const CLIENTS: usize = 100;
@@ -225,6 +225,7 @@ async fn a_hundred_clients_on_one_process() {
     let told = std::fs::read_to_string(daemon.directory().join("runs")).unwrap_or_default();
     assert!(!told.contains("overlap"), "{told}");
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }
 
 /// Creates and deletes one name; returns the uids of what it created.
@@ -287,4 +288,5 @@ async fn twenty_clients_create_and_delete_one_name() {
     let ran: BTreeSet<&String> = history.exits.keys().map(|(uid, _)| uid).collect();
     assert_eq!(ran, told, "each incarnation ran once and ended");
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }

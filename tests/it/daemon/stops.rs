@@ -52,6 +52,7 @@ async fn a_process_that_ends_as_it_is_stopped_is_stopped() {
         }
         assert_eq!(status(&stopped).exit_history.len(), 1, "{stopped:?}");
     }
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -72,9 +73,7 @@ async fn a_stop_of_what_waits_is_immediate_and_nothing_comes_later() {
         ..Default::default()
     }];
     calls::create(&mut client, held).await;
-    history
-        .all_in(&["held".to_owned()], &[State::Pending])
-        .await;
+    history.all_in(&["held"], &[State::Pending]).await;
     assert_eq!(
         state(&calls::stop(&mut client, "held").await),
         State::Stopped
@@ -88,9 +87,7 @@ async fn a_stop_of_what_waits_is_immediate_and_nothing_comes_later() {
         ..Default::default()
     });
     calls::create(&mut client, failing).await;
-    history
-        .all_in(&["failing".to_owned()], &[State::Backoff])
-        .await;
+    history.all_in(&["failing"], &[State::Backoff]).await;
     let stopped = calls::stop(&mut client, "failing").await;
     assert_eq!(state(&stopped), State::Stopped);
     assert_eq!(*ended(&stopped).1, Outcome::ExitCode(3));
@@ -104,6 +101,7 @@ async fn a_stop_of_what_waits_is_immediate_and_nothing_comes_later() {
     assert_eq!(history.status("failing").run_id, 1);
     assert!(!told.exists());
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -147,7 +145,8 @@ async fn the_end_of_the_daemon_takes_everything_along_in_order() {
         (sleeping.count() >= 6).then_some(())
     });
     let mark = daemon.directory().display().to_string();
-    assert!(daemon.terminate().success());
+    let status = tokio::task::spawn_blocking(|| daemon.terminate());
+    assert!(status.await.unwrap().success());
     assert_eq!(proc::marked(&mark), Vec::<i32>::new());
     let order = std::fs::read_to_string(&told).unwrap();
     assert_eq!(order, "p5\np4\np3\np2\np1\np0\n");
@@ -173,6 +172,7 @@ async fn leaves_nothing(name: &str, script: impl Fn(&Path) -> String, count: usi
     assert_eq!(left(&daemon), Vec::<i32>::new());
     proc::nothing_below(daemon.pid());
     assert_eq!(status(&stopped).exit_history.len(), 1);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -265,6 +265,7 @@ async fn a_second_stop_hurries_the_first() {
     let stopped = client.stop_process(now).await.unwrap().into_inner();
     assert_eq!(state(&stopped.process.unwrap()), State::Stopped);
     assert_eq!(left(&daemon), Vec::<i32>::new());
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -285,4 +286,5 @@ async fn a_batch_stop_leaves_nothing_of_a_hundred_trees() {
     history.all_in(&names, &[State::Stopped]).await;
     assert_eq!(left(&daemon), Vec::<i32>::new());
     proc::nothing_below(daemon.pid());
+    daemon.ended().await;
 }

@@ -39,9 +39,16 @@ impl Daemon {
 
     /// As [`Daemon::start`], with further arguments.
     pub(crate) fn start_with(args: &[&str]) -> Self {
+        Self::start_under(&[], args)
+    }
+
+    /// As [`Daemon::start_with`], by a program that executes its last arguments.
+    pub(crate) fn start_under(wrapper: &[&str], args: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_procession"))
+        let words = [wrapper, &[env!("CARGO_BIN_EXE_procession")]].concat();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .arg("serve")
             .arg("--socket")
             .arg(directory.path().join("socket"))

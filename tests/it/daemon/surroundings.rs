@@ -83,6 +83,7 @@ async fn settings_reach_the_child() {
         "line of stdin",
     ];
     assert_eq!(written, expected);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -112,6 +113,7 @@ async fn an_identity_reaches_the_child_or_the_start_fails_by_name() {
     assert_eq!(state(&done), State::Failed);
     assert_eq!(status(&done).reason, "SPAWN_ERROR");
     assert!(status(&done).message.contains("no-such-user"), "{done:?}");
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -140,6 +142,7 @@ async fn a_child_inherits_three_descriptors_and_no_signal_state() {
             assert_eq!(mask & !OF_LIBC, 0, "{key} {mask:x}");
         }
     }
+    daemon.ended().await;
 }
 
 fn prlimit(daemon: &Daemon, soft: &str) {
@@ -174,7 +177,7 @@ async fn without_descriptors_a_start_fails_by_name_and_recovers() {
         });
         calls::create(&mut client, process).await;
         history
-            .all_in(&[name.clone()], &[State::Backoff, State::Running])
+            .all_in(&[&name], &[State::Backoff, State::Running])
             .await;
         if history.status(&name).state() == State::Backoff {
             let (exit, outcome) = ended(&history.held[&name]);
@@ -196,10 +199,29 @@ async fn without_descriptors_a_start_fails_by_name_and_recovers() {
             );
         }
         prlimit(&daemon, "4096");
-        history.all_in(&[name.clone()], &[State::Running]).await;
+        history.all_in(&[&name], &[State::Running]).await;
         calls::stop(&mut client, &name).await;
     }
     daemon.client().await;
+    daemon.ended().await;
+}
+
+#[tokio::test]
+async fn a_low_soft_limit_of_descriptors_is_no_limit_to_the_daemon() {
+    // As most shells and service managers start it, but lower.
+    let daemon = Daemon::start_under(&["prlimit", "--nofile=200:2000"], &[]);
+    let mut client = daemon.client().await;
+    let mut history = History::watch(&mut client).await;
+    let process = |n| sh(&format!("p{n}"), "ulimit -Sn; ulimit -Hn; sleep 1000");
+    let processes: Vec<Process> = (0..100).map(process).collect();
+    let names: Vec<String> = processes.iter().map(|p| p.name.clone()).collect();
+    calls::apply(&mut client, processes).await;
+    history.all_in(&names, &[State::Running]).await;
+    assert!(proc::descriptors(daemon.pid()).len() > 300);
+    // What it runs has the limits that it was itself given.
+    while calls::output(&mut client, "p0").await.len() < 2 {}
+    assert_eq!(written(&mut client, "p0").await, ["200", "2000"]);
+    daemon.ended().await;
 }
 
 #[tokio::test]
@@ -251,4 +273,5 @@ async fn output_is_kept_byte_by_byte() {
     sequences.dedup();
     let dense: Vec<i64> = (1..=i64::try_from(sequences.len()).unwrap()).collect();
     assert_eq!(sequences, dense);
+    daemon.ended().await;
 }

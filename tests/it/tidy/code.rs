@@ -22,6 +22,10 @@ const SLEEPS: &[Exemption] = &[
         "between two looks, with a deadline",
     ),
     (
+        "tests/it/daemon/load.rs",
+        "nothing can be waited for: a daemon at rest must do nothing",
+    ),
+    (
         "tests/it/daemon/support.rs",
         "between two looks, with a deadline",
     ),
