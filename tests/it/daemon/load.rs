@@ -77,6 +77,8 @@ async fn come_and_go(how: &str, batch: bool) {
     assert!(!pids.iter().any(|pid| proc::alive(*pid)));
     for path in cgroups.iter().filter(|path| !path.is_empty()) {
         assert!(!cgroup_exists(path), "{path} is left");
+        let (above, _) = path.rsplit_once('/').unwrap();
+        assert!(!cgroup_exists(above), "{above} is left");
     }
     eventually("no descriptor is left", || {
         (proc::descriptors(pid).len() <= before.len()).then_some(())
