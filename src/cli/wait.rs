@@ -12,7 +12,7 @@ use super::{
     control::outcome,
     errors::CliError,
     exit_code::ExitCode,
-    render::time,
+    render::{text, time},
     session::Session,
 };
 use crate::grpc::proto::{self, WaitCondition, WaitOutcome};
@@ -38,7 +38,12 @@ pub(crate) async fn wait(args: &WaitArgs, session: &mut Session<'_>) -> Result<E
             ..proto::WaitProcessRequest::default()
         };
         let call = client::waiting_call(request, Some(timeout));
-        let response = session.client.wait_process(call).await?.into_inner();
+        let response = match session.client.wait_process(call).await {
+            Ok(response) => response.into_inner(),
+            // It is gone, whether it went before or during this command.
+            Err(status) if is_gone(&status, args) => gone(),
+            Err(status) => return Err(status.into()),
+        };
         let is_over = left.is_some_and(|left| left <= timeout);
         if response.outcome() == WaitOutcome::TimedOut && !is_over {
             min_revision = response
@@ -49,8 +54,26 @@ pub(crate) async fn wait(args: &WaitArgs, session: &mut Session<'_>) -> Result<E
         }
         let (wanted, json) = (response.outcome(), session.out.is_json());
         let process = response.process.clone();
+        let wanted_gone = wanted == WaitOutcome::Satisfied && process.is_none();
+        if wanted_gone && args.condition == WaitFor::Deleted && !json {
+            let name = text::line(&args.name);
+            session.out.line(&format!("{name}: does not exist"))?;
+            return Ok(ExitCode::Ok);
+        }
         let done = outcome::Done::new(&args.name, &response, process, wanted, json)?;
         return outcome::report(&done, args.timeout, session);
+    }
+}
+
+fn is_gone(status: &tonic::Status, args: &WaitArgs) -> bool {
+    args.condition == WaitFor::Deleted && status.code() == tonic::Code::NotFound
+}
+
+/// What the daemon says of a process that went during the call.
+fn gone() -> proto::WaitProcessResponse {
+    proto::WaitProcessResponse {
+        outcome: WaitOutcome::Satisfied.into(),
+        ..proto::WaitProcessResponse::default()
     }
 }
 

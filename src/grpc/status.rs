@@ -136,7 +136,7 @@ pub fn refused(refused: &Refused, epoch: &str) -> Status {
         Refused::NoCgroup(name) => Answer::new(Reason::NoCgroup, message)
             .violation("NO_CGROUP", name.as_str(), "use SIGNAL_SCOPE_TREE instead")
             .status(),
-        Refused::Quota { limit, max } => quota(limit, *max, message),
+        Refused::Quota { limit, max } => quota(limit, *max, message, Duration::from_secs(1)),
         Refused::Overloaded(name) => Answer::new(Reason::Overloaded, message)
             .with("name", name)
             .retry(RETRY)
@@ -329,7 +329,7 @@ fn graph(error: &GraphError) -> Status {
 
 /// A limit that is reached; `message` says so to people.
 #[must_use]
-pub fn quota(limit: &str, max: usize, message: String) -> Status {
+pub fn quota(limit: &str, max: usize, message: String, delay: Duration) -> Status {
     let reason = match limit {
         "processes_max" => Reason::QuotaProcesses,
         "waiters_max" => Reason::QuotaWaiters,
@@ -341,7 +341,7 @@ pub fn quota(limit: &str, max: usize, message: String) -> Status {
         .with("limit", limit)
         .with("max", max)
         .quota(limit, &message)
-        .retry(Duration::from_secs(1))
+        .retry(delay)
         .status()
 }
 

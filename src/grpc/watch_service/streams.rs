@@ -6,6 +6,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tonic::Status;
@@ -16,6 +17,8 @@ use super::super::{auth::Principal, status};
 pub const STREAMS_MAX: usize = 20_000;
 /// Streams of one caller.
 pub const STREAMS_PER_PRINCIPAL_MAX: usize = 1024;
+/// When to try again after a refusal.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The open streams of the daemon, over all API threads.
 #[derive(Debug)]
@@ -113,6 +116,7 @@ fn refused(subject: &str, limit: usize) -> Status {
         subject,
         limit,
         format!("the limit of {limit} {subject} is reached"),
+        RETRY_DELAY,
     )
 }
 

@@ -196,6 +196,8 @@ fn processes_are_started_stopped_and_waited_for() {
         ("wait db --for exited --timeout 100ms", 124),
         ("wait job --for settled", 0),
         ("wait nobody", 4),
+        ("wait nobody --for deleted", 0),
+        ("wait nobody --for deleted -o json", 0),
         ("signal db USR1 --scope nowhere", 2),
         ("signal job HUP", 1),
         ("stop", 2),

@@ -77,7 +77,14 @@ async fn every_condition_is_met_and_missed() {
     let answer = wait(&mut client, "up", WaitCondition::Exited, short).await;
     assert_eq!(answer.outcome(), WaitOutcome::TimedOut);
     let mut other = daemon.client().await;
-    let deleted = wait(&mut client, "up", WaitCondition::Deleted, LONG);
+    // By uid: it may be gone before the wait is there.
+    let deleted = client.wait_process(proto::WaitProcessRequest {
+        name: "up".into(),
+        uid: answer.process.unwrap().uid,
+        condition: WaitCondition::Deleted.into(),
+        timeout: Some(LONG.try_into().unwrap()),
+        ..Default::default()
+    });
     let delete = async {
         let request = proto::DeleteProcessRequest {
             name: "up".into(),
@@ -86,6 +93,7 @@ async fn every_condition_is_met_and_missed() {
         other.delete_process(request).await.unwrap()
     };
     let (deleted, _) = tokio::join!(deleted, delete);
+    let deleted = deleted.unwrap().into_inner();
     assert_eq!(deleted.outcome(), WaitOutcome::Satisfied);
     daemon.ended().await;
 }
