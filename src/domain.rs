@@ -7,6 +7,7 @@
 //! anything that knows how a run is carried out.
 
 pub mod id;
+pub mod label;
 pub mod limits;
 pub mod time;
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const NAME_CHARS_MAX: usize = 63;
 /// Characters of a label key's name part and of a label value.
 pub const LABEL_CHARS_MAX: usize = 63;
+/// Characters of the prefix of a label key.
+pub const LABEL_PREFIX_CHARS_MAX: usize = 253;
 /// Label pairs of one process.
 pub const LABELS_MAX: usize = 64;
 /// Bytes of all annotations of one process, keys and values.

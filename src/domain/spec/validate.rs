@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Config, Identity, RestartPolicy, Rlimit, StopPolicy};
 use crate::domain::{
     id::ProcessName,
+    label,
     limits::{
         ANNOTATIONS_BYTES_MAX, BUDGET_RESTARTS_MAX, COMMAND_BYTES_MAX, COMMAND_WORDS_MAX,
         DEPENDENCIES_MAX, LABEL_CHARS_MAX, LABELS_MAX, POLICY_DURATION_MAX,
@@ -97,10 +98,13 @@ impl Faults {
             );
         }
         for (key, value) in &config.labels {
-            if let Some(problem) = label_key_problem(key) {
-                self.add(format!("labels[{key}]"), problem);
+            if !label::is_key(key) {
+                self.add(
+                    format!("labels[{key}]"),
+                    format!("key {key:?} must be [dns.prefix/]name with up to {LABEL_CHARS_MAX} of A-Z a-z 0-9 . _ - and a letter or digit at both ends"),
+                );
             }
-            if !value.is_empty() && !is_label_name(value) {
+            if !label::is_value(value) {
                 self.add(
                     format!("labels[{key}]"),
                     format!("value {value:?} must be empty or up to {LABEL_CHARS_MAX} of A-Z a-z 0-9 . _ - with a letter or digit at both ends"),
@@ -331,34 +335,6 @@ impl Faults {
             self.add(field, "is above 366 days");
         }
     }
-}
-
-/// Kubernetes grammar of a label key: `[prefix/]name`.
-fn label_key_problem(key: &str) -> Option<String> {
-    let (prefix, name) = match key.split_once('/') {
-        Some((prefix, name)) => (Some(prefix), name),
-        None => (None, key),
-    };
-    let prefix_ok = prefix.is_none_or(|p| {
-        !p.is_empty()
-            && p.len() <= 253
-            && p.split('.').all(|part| {
-                is_label_name(part) && !part.contains('_') && part == part.to_ascii_lowercase()
-            })
-    });
-    (!prefix_ok || !is_label_name(name)).then(|| {
-        format!("key {key:?} must be [dns.prefix/]name with up to {LABEL_CHARS_MAX} of A-Z a-z 0-9 . _ - and a letter or digit at both ends")
-    })
-}
-
-fn is_label_name(text: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= LABEL_CHARS_MAX
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-        && edge(text.chars().next())
-        && edge(text.chars().next_back())
 }
 
 #[cfg(test)]

@@ -15,13 +15,10 @@ use std::{
     fmt,
 };
 
-use crate::domain::limits::LABEL_CHARS_MAX;
+use crate::domain::{label, limits::LABEL_CHARS_MAX};
 
 /// Bytes of a selector's text.
 const SELECTOR_BYTES_MAX: usize = 16 * 1024;
-/// Characters of the part of a key before `/`.
-const PREFIX_CHARS_MAX: usize = 253;
-
 /// Requirements on labels; the default has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LabelSelector(BTreeSet<Requirement>);
@@ -178,11 +175,7 @@ impl<'a> Parser<'a> {
         self.skip_blank();
         let start = self.at;
         let key = self.word();
-        let (prefix, name) = match key.split_once('/') {
-            Some((prefix, name)) => (Some(prefix), name),
-            None => (None, key),
-        };
-        if prefix.is_none_or(is_prefix) && is_name(name) {
+        if label::is_key(key) {
             return Ok(key);
         }
         self.at = start;
@@ -196,7 +189,7 @@ impl<'a> Parser<'a> {
         self.skip_blank();
         let start = self.at;
         let value = self.word();
-        if value.is_empty() || is_name(value) {
+        if label::is_value(value) {
             return Ok(value.into());
         }
         self.at = start;
@@ -249,21 +242,4 @@ impl<'a> Parser<'a> {
             problem: problem.into(),
         })
     }
-}
-
-fn is_prefix(text: &str) -> bool {
-    text.len() <= PREFIX_CHARS_MAX
-        && text.split('.').all(|part| {
-            is_name(part) && !part.contains(|c: char| c == '_' || c.is_ascii_uppercase())
-        })
-}
-
-fn is_name(text: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.len() <= LABEL_CHARS_MAX
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-        && edge(text.chars().next())
-        && edge(text.chars().next_back())
 }
