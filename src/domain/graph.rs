@@ -42,48 +42,19 @@ impl Graph {
             .insert(name, dependencies.iter().map(|d| d.name.clone()).collect());
     }
 
-    /// Checks the processes in `names` and everything they reach.
+    /// Checks the processes of `new` and everything they reach, as if `new` had
+    /// been put here.
     ///
     /// # Errors
     /// The first cycle, as a closed path.
-    pub fn check<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a ProcessName>,
-    ) -> Result<(), GraphError> {
+    pub fn check(&self, new: &Self) -> Result<(), GraphError> {
+        let targets = |name: &ProcessName| {
+            let edges = new.edges.get(name).or_else(|| self.edges.get(name));
+            edges.map_or(&[][..], Vec::as_slice)
+        };
         let mut done = BTreeSet::new();
-        for name in names {
-            self.visit(name, &mut done)?;
-        }
-        Ok(())
-    }
-
-    /// Depth first with an explicit stack: a chain may be as long as the registry.
-    fn visit(
-        &self,
-        root: &ProcessName,
-        done: &mut BTreeSet<ProcessName>,
-    ) -> Result<(), GraphError> {
-        let mut path: Vec<(ProcessName, usize)> = vec![(root.clone(), 0)];
-        let mut on_path = BTreeSet::from([root.clone()]);
-        while let Some((name, next)) = path.last_mut() {
-            let targets = self.edges.get(name).map_or(&[][..], Vec::as_slice);
-            let Some(target) = targets.get(*next) else {
-                on_path.remove(name);
-                done.insert(name.clone());
-                path.pop();
-                continue;
-            };
-            *next += 1;
-            if on_path.contains(target) {
-                let names = path.iter().map(|(name, _)| name.clone());
-                let mut cycle: Vec<_> = names.skip_while(|name| name != target).collect();
-                cycle.push(target.clone());
-                return Err(GraphError::Cycle(cycle));
-            }
-            if !done.contains(target) {
-                on_path.insert(target.clone());
-                path.push((target.clone(), 0));
-            }
+        for name in new.edges.keys() {
+            visit(name, targets, &mut done)?;
         }
         Ok(())
     }
@@ -147,6 +118,36 @@ impl Graph {
     pub fn remove(&mut self, name: &ProcessName) {
         self.edges.remove(name);
     }
+}
+
+/// Depth first with an explicit stack: a chain may be as long as the registry.
+fn visit<'a>(
+    root: &ProcessName,
+    targets: impl Fn(&ProcessName) -> &'a [ProcessName],
+    done: &mut BTreeSet<ProcessName>,
+) -> Result<(), GraphError> {
+    let mut path: Vec<(ProcessName, usize)> = vec![(root.clone(), 0)];
+    let mut on_path = BTreeSet::from([root.clone()]);
+    while let Some((name, next)) = path.last_mut() {
+        let Some(target) = targets(name).get(*next) else {
+            on_path.remove(name);
+            done.insert(name.clone());
+            path.pop();
+            continue;
+        };
+        *next += 1;
+        if on_path.contains(target) {
+            let names = path.iter().map(|(name, _)| name.clone());
+            let mut cycle: Vec<_> = names.skip_while(|name| name != target).collect();
+            cycle.push(target.clone());
+            return Err(GraphError::Cycle(cycle));
+        }
+        if !done.contains(target) {
+            on_path.insert(target.clone());
+            path.push((target.clone(), 0));
+        }
+    }
+    Ok(())
 }
 
 /// What `dependencies` allow, given the status of each that exists.
@@ -233,16 +234,24 @@ mod tests {
 
     #[test]
     fn cycles_are_named_as_a_closed_path() {
-        let graph = graph(&[("a", &["b", "d"]), ("b", &["c"]), ("c", &["b"]), ("d", &[])]);
-        let error = graph.check([&name("a")]).unwrap_err();
+        let there = graph(&[("b", &["c"]), ("c", &["b"]), ("d", &[])]);
+        let error = there.check(&graph(&[("a", &["b", "d"])])).unwrap_err();
         assert_eq!(error.to_string(), "dependency cycle: b -> c -> b");
-        assert_eq!(graph.check([&name("d")]), Ok(()));
+        assert_eq!(there.check(&graph(&[("d", &[])])), Ok(()));
+    }
+
+    #[test]
+    fn what_is_new_replaces_what_is_there() {
+        let there = graph(&[("a", &["b"]), ("b", &[])]);
+        let error = there.check(&graph(&[("b", &["a"])])).unwrap_err();
+        assert_eq!(error.to_string(), "dependency cycle: b -> a -> b");
+        assert_eq!(there.check(&graph(&[("b", &["a"]), ("a", &[])])), Ok(()));
     }
 
     #[test]
     fn a_diamond_is_no_cycle_and_has_an_order() {
         let graph = graph(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"])]);
-        assert_eq!(graph.check([&name("a")]), Ok(()));
+        assert_eq!(Graph::default().check(&graph), Ok(()));
         let order = graph.with_dependencies(&name("a"));
         assert_eq!(order, ["d", "b", "c", "a"].map(name));
         assert_eq!(
@@ -258,7 +267,7 @@ mod tests {
             let next = on(&format!("p{}", i + 1), DependencyCondition::Running, false);
             graph.put(name(&format!("p{i}")), &[next]);
         }
-        assert_eq!(graph.check([&name("p0")]), Ok(()));
+        assert_eq!(Graph::default().check(&graph), Ok(()));
         assert_eq!(graph.with_dependencies(&name("p0")).len(), 20_001);
     }
 

@@ -47,8 +47,6 @@ pub struct Context {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LiveRun {
     pub(super) began: Monotonic,
-    /// exec is confirmed.
-    pub(super) executed: bool,
     /// It was RUNNING at some time.
     pub(super) started: bool,
     pub(super) stop: Option<Stopping>,

@@ -240,7 +240,6 @@ fn begin(spec: &Spec, life: &mut Lifecycle, cause: Cause, ctx: &Context) -> Vec<
     life.stale = false;
     life.run = Some(LiveRun {
         began: ctx.now.mono,
-        executed: false,
         started: false,
         stop: None,
     });
@@ -295,8 +294,6 @@ fn run(spec: &Spec, life: &mut Lifecycle, event: RunEvent, ctx: &Context) -> Vec
 
 /// exec is confirmed: the run counts as started now or after its grace.
 fn executed(spec: &Spec, life: &mut Lifecycle, ctx: &Context) {
-    let Some(run) = &mut life.run else { return };
-    run.executed = true;
     if life.status.state != State::Starting {
         return;
     }

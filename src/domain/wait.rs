@@ -59,7 +59,6 @@ pub struct Milestones {
 #[derive(Debug, Clone, Copy)]
 struct Milestone {
     run_id: i64,
-    began: Revision,
     running: bool,
     ready: bool,
     /// Revision and success of the end of the main process.
@@ -82,7 +81,6 @@ impl Milestones {
             let run_id = status.run_id;
             self.runs.push_back(Milestone {
                 run_id,
-                began: revision,
                 running: false,
                 ready: false,
                 ended: None,
@@ -166,14 +164,5 @@ impl Milestones {
             (false, Some(_)) => Verdict::Unsatisfiable,
             (false, None) => Verdict::Pending,
         })
-    }
-
-    /// Revision at which `run_id` began, if remembered.
-    #[must_use]
-    pub fn began(&self, run_id: i64) -> Option<Revision> {
-        self.runs
-            .iter()
-            .find(|run| run.run_id == run_id)
-            .map(|run| run.began)
     }
 }

@@ -7,7 +7,6 @@ use crate::{
         admission::{Denied, Precondition},
         graph::GraphError,
         id::{ProcessName, Revision, Uid},
-        run::StopPlan,
         spec::{Change, Config, FieldError, StopPolicy},
         status::{Position, ProcessState},
         wait::{Condition, RunTooOld},
@@ -214,12 +213,6 @@ pub enum Refused {
     /// The daemon is on its way out.
     #[error("the daemon is shutting down")]
     ShuttingDown,
-}
-
-/// A stop policy over the spec's own.
-#[must_use]
-pub(super) fn stop_plan(over: &StopPolicy, config: &Config) -> StopPlan {
-    over.plan_over(&config.stop)
 }
 
 // === impl ProcessState ===

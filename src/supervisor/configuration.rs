@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{
         admission::Precondition,
-        graph::GraphError,
+        graph::{Graph, GraphError},
         id::{ProcessName, Revision},
         lifecycle::Lifecycle,
         limits::PROCESSES_MAX,
@@ -219,7 +219,7 @@ impl Supervisor {
             new.contains(name)
                 || (!pruned.contains(name) && self.registry().get(name.as_str()).is_some())
         };
-        let mut graph = self.graph();
+        let mut graph = Graph::default();
         for draft in drafts {
             for dependency in draft.config.dependencies.iter().filter(|d| !d.optional) {
                 if !will_exist(&dependency.name) {
@@ -229,7 +229,7 @@ impl Supervisor {
             }
             graph.put(draft.name.clone(), &draft.config.dependencies);
         }
-        graph.check(new)?;
+        self.inner.graph().check(&graph)?;
         let count = self.inner.mailboxes().len();
         let created = drafts
             .iter()

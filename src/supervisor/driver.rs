@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    api::{Control, ProcessNode, Refused, stop_plan},
+    api::{Control, ProcessNode, Refused},
     clock::entropy,
     effects::{LiveRun, PendingFreeze},
     mailbox::{Configure, Message, Reply},
@@ -233,7 +233,7 @@ impl Driver {
                 } else {
                     Verb::Delete
                 };
-                let plan = stop_plan(&stop, &self.spec.config);
+                let plan = stop.plan_over(&self.spec.config.stop);
                 let result = self.admit(verb, &guard).map(|()| {
                     self.audit("delete", &cause);
                     self.apply(Event::Delete(cause, plan));
@@ -294,12 +294,12 @@ impl Driver {
                 run_id
             }
             Control::Restart(over) => {
-                let plan = stop_plan(&over, &self.spec.config);
+                let plan = over.plan_over(&self.spec.config.stop);
                 self.apply(Event::Restart(cause, plan));
                 self.life.target_run()
             }
             Control::Stop(over) => {
-                let plan = stop_plan(&over, &self.spec.config);
+                let plan = over.plan_over(&self.spec.config.stop);
                 self.apply(Event::Stop(cause, plan));
                 self.life.status.run_id
             }
