@@ -124,6 +124,18 @@ impl Signals {
     }
 }
 
+/// Starts the daemon, and says so if anybody may use it.
+///
+/// # Errors
+/// Why there is none.
+pub(super) fn start(options: Options, listen: &ListenArgs) -> Result<Daemon, CliError> {
+    let daemon = Daemon::start(options).map_err(|error| CliError::Refused(error.to_string()))?;
+    if listen.insecure_tcp.is_some() {
+        tracing::warn!("TCP without any protection: whoever can connect may do everything");
+    }
+    Ok(daemon)
+}
+
 /// Waits for whatever ends the daemon. `essential`: the end of a process that
 /// `exit_with` names does.
 pub(super) async fn trigger(daemon: &Daemon, signals: &mut Signals, essential: bool) -> Trigger {

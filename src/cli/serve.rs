@@ -5,7 +5,7 @@ use super::{
     args::{GlobalArgs, ServeArgs},
     foreground::{self, Signals},
 };
-use crate::{daemon::Daemon, telemetry};
+use crate::telemetry;
 
 pub(crate) fn serve(
     args: &ServeArgs,
@@ -28,10 +28,7 @@ pub(crate) fn serve(
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let daemon = Daemon::start(options).map_err(|e| CliError::Refused(e.to_string()))?;
-        if args.listen.insecure_tcp.is_some() {
-            tracing::warn!("TCP without any protection: whoever can connect may do everything");
-        }
+        let daemon = foreground::start(options, &args.listen)?;
         tracing::info!(addresses = %daemon.addresses(), "serving");
         if let Some(config) = config
             && let Err(status) = daemon.apply(config).await

@@ -47,7 +47,7 @@ pub(crate) fn up(
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let daemon = Daemon::start(options).map_err(|e| CliError::Refused(e.to_string()))?;
+        let daemon = foreground::start(options, &args.listen)?;
         let palette = match args.no_color {
             true => Palette::Plain,
             false => Palette::choose(console.stdout_is_terminal, console.here),

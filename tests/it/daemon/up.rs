@@ -209,3 +209,16 @@ fn without_a_file_it_says_what_it_looks_for() {
     assert_eq!(up.ends().code(), Some(2));
     up.sees(&["error: there is no procession.toml", "name a file"]);
 }
+
+#[test]
+fn without_protection_it_warns_as_serve_does() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("procession.toml"), FILE).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_procession"));
+    command.args(["up", "--insecure-tcp", "127.0.0.1:0"]);
+    command.current_dir(directory.path());
+    let mut up = Up::run(command, directory);
+    up.sees(&["TCP without any protection"]);
+    up.interrupt();
+    assert_eq!(up.ends().code(), Some(0));
+}
