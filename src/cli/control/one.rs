@@ -9,6 +9,20 @@ use crate::{
     grpc::proto::{self, ControlAction, WaitOutcome},
 };
 
+/// A call that waits for nothing; the contract gives each its own types.
+macro_rules! at_once {
+    ($client:ident, $name:ident, $json:ident, $request:ident, $call:ident) => {{
+        let request = proto::$request {
+            name: $name.to_owned(),
+            precondition: None,
+            request_id: client::request_id(),
+        };
+        let answer = $client.$call(client::call(request)).await?.into_inner();
+        let process = answer.process.clone();
+        Done::new($name, &answer, process, WaitOutcome::Unspecified, $json)
+    }};
+}
+
 /// Does `control` to `name`. The response is kept as JSON if `json`.
 pub(crate) async fn one(
     mut client: Client,
@@ -22,58 +36,13 @@ pub(crate) async fn one(
         ControlAction::Restart => restart(&mut client, control, name, json).await,
         ControlAction::Reload => reload(&mut client, control, name, json).await,
         ControlAction::Pause => {
-            let request = proto::PauseProcessRequest {
-                name: name.to_owned(),
-                precondition: None,
-                request_id: client::request_id(),
-            };
-            let answer = client
-                .pause_process(client::call(request))
-                .await?
-                .into_inner();
-            Done::new(
-                name,
-                &answer,
-                answer.process.clone(),
-                WaitOutcome::Unspecified,
-                json,
-            )
+            at_once!(client, name, json, PauseProcessRequest, pause_process)
         }
         ControlAction::Resume => {
-            let request = proto::ResumeProcessRequest {
-                name: name.to_owned(),
-                precondition: None,
-                request_id: client::request_id(),
-            };
-            let answer = client
-                .resume_process(client::call(request))
-                .await?
-                .into_inner();
-            Done::new(
-                name,
-                &answer,
-                answer.process.clone(),
-                WaitOutcome::Unspecified,
-                json,
-            )
+            at_once!(client, name, json, ResumeProcessRequest, resume_process)
         }
         ControlAction::Reset => {
-            let request = proto::ResetProcessRequest {
-                name: name.to_owned(),
-                precondition: None,
-                request_id: client::request_id(),
-            };
-            let answer = client
-                .reset_process(client::call(request))
-                .await?
-                .into_inner();
-            Done::new(
-                name,
-                &answer,
-                answer.process.clone(),
-                WaitOutcome::Unspecified,
-                json,
-            )
+            at_once!(client, name, json, ResetProcessRequest, reset_process)
         }
         ControlAction::Unspecified => Err(CliError::Usage("no action is given".to_owned())),
     }
