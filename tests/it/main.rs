@@ -11,6 +11,7 @@ mod config_file;
 mod contract;
 mod daemon;
 mod logs;
+mod pki;
 mod registry_stress;
 mod server;
 mod shim;

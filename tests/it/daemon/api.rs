@@ -7,7 +7,10 @@ mod resuming;
 
 use procession::grpc::proto::{self, ProcessState, WaitCondition};
 
-use super::support::{Client, Daemon};
+use super::{
+    calls,
+    support::{Client, Daemon},
+};
 
 fn until(condition: WaitCondition) -> Option<proto::WaitOptions> {
     Some(proto::WaitOptions {
@@ -67,22 +70,9 @@ fn revision(header: Option<&proto::ResponseHeader>) -> i64 {
 
 /// Lines that `name` wrote so far.
 async fn output(client: &mut Client, name: &str) -> Vec<String> {
-    let request = proto::TailLogsRequest {
-        selector: Some(proto::ProcessSelector {
-            names: vec![name.to_owned()],
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let mut stream = client.tail_logs(request).await.unwrap().into_inner();
-    let mut lines = Vec::new();
-    while let Some(message) = stream.message().await.unwrap() {
-        if let Some(proto::tail_logs_response::Payload::Entries(entries)) = message.payload {
-            let text = entries.entries.into_iter();
-            lines.extend(text.map(|entry| String::from_utf8(entry.data.to_vec()).unwrap()));
-        }
-    }
-    lines
+    let entries = calls::output(client, name).await.into_iter();
+    let text = |entry: proto::LogEntry| String::from_utf8(entry.data.to_vec()).unwrap();
+    entries.map(text).collect()
 }
 
 /// Waits until `name` wrote `line` `count` times.

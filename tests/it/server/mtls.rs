@@ -4,60 +4,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use hyper_util::rt::TokioIo;
 use procession::grpc::server::{Running, ServerConfig, TcpConfig, TlsFiles};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 use tower::service_fn;
 
 use super::support::{Client, World, principal};
-
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-struct Identity {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
-}
-
-// === impl Authority ===
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self {
-            certificate: params.self_signed(&key).unwrap(),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn issue(&self, name: SanType) -> Identity {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![name];
-        let key = KeyPair::generate().unwrap();
-        Identity {
-            certificate: params.signed_by(&key, &self.issuer).unwrap(),
-            key,
-        }
-    }
-}
-
-fn dns() -> SanType {
-    SanType::DnsName("localhost".try_into().unwrap())
-}
-
-fn spiffe() -> SanType {
-    SanType::URI("spiffe://example/client".try_into().unwrap())
-}
+use crate::pki::{Authority, client_config, dns, spiffe};
 
 fn serve(world: &World, authority: &Authority, client_ca: &Authority) -> (Running, SocketAddr) {
     let server = authority.issue(dns());
@@ -78,25 +32,6 @@ fn serve(world: &World, authority: &Authority, client_ca: &Authority) -> (Runnin
         .unwrap();
     let address = running.addresses().tcp.unwrap();
     (running, address)
-}
-
-fn client_config(authority: &Authority, identity: Option<&Identity>) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.certificate.der().clone()).unwrap();
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let chain: Vec<CertificateDer<'static>> = vec![identity.certificate.der().clone()];
-            let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Arc::new(config)
 }
 
 /// The principal that the server saw, or why there was no call.

@@ -4,60 +4,19 @@ use std::{net::TcpListener, path::Path, sync::Arc};
 
 use hyper_util::rt::TokioIo;
 use procession::grpc::proto::{self, process_manager_client::ProcessManagerClient};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 
-use crate::daemon::support::{Client, Daemon, eventually};
+use crate::{
+    daemon::support::{Client, Daemon, eventually},
+    pki::{Authority, client_config, dns, spiffe},
+};
 
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-// === impl Authority ===
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Self {
-            certificate: params.self_signed(&key).unwrap(),
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    fn issue(&self, name: SanType) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![name];
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    /// TLS of a client, with a certificate of ours.
-    fn client(&self) -> Arc<ClientConfig> {
-        let (certificate, key) =
-            self.issue(SanType::URI("spiffe://example/client".try_into().unwrap()));
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate.der().clone()).unwrap();
-        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Arc::new(config)
-    }
+/// TLS of a client, with a certificate of `authority`.
+fn client(authority: &Authority) -> Arc<ClientConfig> {
+    client_config(authority, Some(&authority.issue(spiffe())))
 }
 
 fn free_address() -> String {
@@ -107,24 +66,24 @@ fn write(directory: &Path, name: &str, text: &str) -> String {
 #[tokio::test]
 async fn a_client_needs_a_certificate() {
     let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    let (certificate, key) = authority.issue(SanType::DnsName("localhost".try_into().unwrap()));
+    let server = authority.issue(dns());
     let address = free_address();
     let daemon = Daemon::start_with(&[
         "--listen",
         &address,
         "--tls-cert",
-        &write(directory.path(), "server.pem", &certificate.pem()),
+        &write(directory.path(), "server.pem", &server.certificate.pem()),
         "--tls-key",
-        &write(directory.path(), "server.key", &key.serialize_pem()),
+        &write(directory.path(), "server.key", &server.key.serialize_pem()),
         "--tls-client-ca",
         &write(directory.path(), "ca.pem", &authority.certificate.pem()),
     ]);
-    let seen = principal(address.clone(), Some(authority.client())).await;
+    let seen = principal(address.clone(), Some(client(&authority))).await;
     assert_eq!(seen.as_deref(), Ok("spiffe://example/client"));
     principal(address.clone(), None)
         .await
         .expect_err("plaintext");
-    principal(address, Some(Authority::new().client()))
+    principal(address, Some(client(&Authority::new())))
         .await
         .expect_err("a stranger");
     daemon.ended().await;
