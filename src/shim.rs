@@ -16,6 +16,8 @@ mod env_file;
 mod plan;
 mod prepare;
 pub(crate) mod protocol;
+#[allow(dead_code, reason = "the writer and the reader of segments come next")]
+pub(crate) mod segment;
 mod supervise;
 pub(crate) mod sys;
 pub(crate) mod tree;
