@@ -16,6 +16,7 @@
 //! | `commit` | compare-and-swap, publish with helping |
 //! | `membership` | create, re-create, purge |
 //! | `log`, `base` | the ring of changes; the state below it |
+//! | `restore` | going on where an earlier registry stood |
 //! | `read`, `change` | reading at a cursor; what a reader gets |
 //! | `snapshot`, `roster` | all processes at one revision |
 //! | `wake` | gates: waking dispatchers |
@@ -37,6 +38,7 @@ mod log;
 mod membership;
 mod node;
 mod read;
+mod restore;
 mod roster;
 mod snapshot;
 mod table;
@@ -53,6 +55,7 @@ pub use self::{
     log::Limits,
     membership::CreateError,
     node::{Body, Node, Slot},
+    restore::{Position, Restored},
     snapshot::Snapshot,
     wake::Gate,
 };

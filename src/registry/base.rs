@@ -76,6 +76,35 @@ impl<B> Base<B> {
         }
     }
 
+    /// Deletions at or before `oldest` have been forgotten, later ones have not.
+    pub(super) fn restore_floor(&mut self, oldest: i64) {
+        self.purged = oldest.min(self.revision);
+    }
+
+    /// The next revision, of a state that is restored without those before it.
+    pub(super) const fn raise(&mut self) -> i64 {
+        self.revision += 1;
+        self.revision
+    }
+
+    /// Takes over a state from an earlier base. Calls are in order of revision.
+    pub(super) fn restore(&mut self, node: Arc<Node<B>>, revision: i64, created: i64) {
+        let slot = node.slot();
+        let Some(state) = self.states.get_mut(slot as usize) else {
+            return;
+        };
+        if node.is_deleted() {
+            self.tombstones.insert(revision, slot);
+        }
+        *state = State {
+            revision,
+            created,
+            node: Some(node),
+        };
+        self.live_rows += 1;
+        self.order.push_back(Row { revision, slot });
+    }
+
     /// Revision this is the state of.
     pub(super) const fn revision(&self) -> i64 {
         self.revision

@@ -12,6 +12,7 @@
 
 use std::fmt;
 
+use super::restore::Restored;
 use crate::{
     domain::id::{ProcessName, Revision, Uid},
     sync::{Arc, AtomicI64, Handoff, Ordering, Swap},
@@ -76,6 +77,19 @@ impl<B: Body> Node<B> {
             uid,
             revision: AtomicI64::new(0),
             previous: Handoff::new(tombstone),
+        }
+    }
+
+    /// A state published before this registry was; see `restore`.
+    pub(super) fn restored(slot: u32, revision: i64, process: Restored<B>) -> Self {
+        Self {
+            slot,
+            tag: Tag::new(process.body.weight(), process.deleted),
+            payload: Payload::Body(process.body),
+            version: process.version,
+            uid: process.uid,
+            revision: AtomicI64::new(revision),
+            previous: Handoff::new(None),
         }
     }
 

@@ -12,6 +12,7 @@ use super::*;
 use crate::domain::id::ProcessName;
 
 mod model;
+mod restore;
 
 /// A body with nothing but a number.
 #[derive(Debug, Clone)]
