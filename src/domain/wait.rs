@@ -1,7 +1,9 @@
 //! "Then wait": whether a condition held at or after a position.
 //!
 //! Judged on what each run went through, not on the latest state only: a run
-//! that was RUNNING for a millisecond satisfies RUNNING.
+//! that was RUNNING for a millisecond satisfies RUNNING. What held is told at
+//! once; what can no longer hold only when the run's end is settled, so that the
+//! state shown with it says how it ended.
 
 use std::collections::VecDeque;
 
@@ -9,7 +11,7 @@ use super::{
     id::Revision,
     limits::EXIT_HISTORY_MAX,
     spec::Spec,
-    status::{Desired, State, Status},
+    status::{State, Status},
 };
 
 /// What is waited for.
@@ -34,7 +36,7 @@ pub enum Condition {
 pub enum Verdict {
     /// It held.
     Satisfied,
-    /// It can no longer hold for this run.
+    /// It can no longer hold for this run, and the run's end is settled.
     Unsatisfiable,
     /// Not yet.
     Pending,
@@ -144,9 +146,8 @@ impl Milestones {
             {
                 return Err(RunTooOld { run_id, oldest });
             }
-            // Not begun: it may still come while it is wanted and not settled.
-            let hopeless = status.state.is_settled() || status.desired != Desired::Running;
-            return Ok(if hopeless {
+            // Not begun: it may still come while something happens by itself.
+            return Ok(if status.state.is_settled() {
                 Verdict::Unsatisfiable
             } else {
                 Verdict::Pending
@@ -159,10 +160,148 @@ impl Milestones {
             Condition::Succeeded => run.ended.is_some_and(|(_, success)| success),
             Condition::Settled | Condition::Deleted => false,
         };
-        Ok(match (held, run.ended) {
+        // Its main process may be gone while its tree is not yet proven empty.
+        let stopping = status.state == State::Stopping && status.run_id == run_id;
+        let over = run.ended.is_some() && !stopping;
+        Ok(match (held, over) {
             (true, _) => Verdict::Satisfied,
-            (false, Some(_)) => Verdict::Unsatisfiable,
-            (false, None) => Verdict::Pending,
+            (false, true) => Verdict::Unsatisfiable,
+            (false, false) => Verdict::Pending,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::{
+        super::{
+            id::ProcessName,
+            run::{Exit, Outcome},
+            spec::Config,
+            status::{Cause, Desired, RunRecord},
+            time::Timestamp,
+        },
+        Verdict::{Pending, Satisfied, Unsatisfiable},
+        *,
+    };
+
+    const FAILURE: Outcome = Outcome::Code(3);
+
+    /// A process whose states are published one after the other.
+    struct World {
+        spec: Spec,
+        status: Status,
+        milestones: Milestones,
+        revision: Revision,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self {
+                spec: Spec {
+                    name: ProcessName::new("web").unwrap(),
+                    generation: 1,
+                    created: Timestamp(0),
+                    config: Config::default(),
+                },
+                status: Status::new(Desired::Running, Cause::SUPERVISOR, Timestamp(0)),
+                milestones: Milestones::default(),
+                revision: Revision::ZERO,
+            }
+        }
+
+        /// In `state` of run `run_id`.
+        fn enters(&mut self, state: State, run_id: i64) {
+            self.status.state = state;
+            self.status.run_id = run_id;
+            self.revision = self.revision.next();
+            self.milestones
+                .note(&self.spec, &self.status, self.revision);
+        }
+
+        /// The main process of the run ended; its tree is not yet proven empty.
+        fn exits(&mut self, outcome: Outcome) {
+            let record = RunRecord {
+                run_id: self.status.run_id,
+                exit: Exit {
+                    outcome,
+                    core_dumped: false,
+                    oom_killed: false,
+                    at: Timestamp(1),
+                    cpu_time: Duration::ZERO,
+                    max_rss_bytes: 0,
+                },
+                stop_requested: false,
+                start_time: Timestamp(1),
+                cause: Cause::KERNEL,
+            };
+            let mut details = (*self.status.details).clone();
+            details.history.insert(0, Arc::new(record));
+            self.status.details = Arc::new(details);
+            self.enters(State::Stopping, self.status.run_id);
+        }
+
+        fn verdict(&self, condition: Condition, run_id: i64) -> Verdict {
+            self.milestones
+                .judge(condition, run_id, &self.status)
+                .unwrap()
+        }
+    }
+
+    #[test]
+    fn what_held_is_told_at_the_exit_and_what_cannot_hold_once_the_run_is_settled() {
+        for (condition, outcome, at_exit, at_end) in [
+            (Condition::Running, FAILURE, Pending, Unsatisfiable),
+            (Condition::Ready, FAILURE, Pending, Unsatisfiable),
+            (Condition::Succeeded, FAILURE, Pending, Unsatisfiable),
+            (Condition::Succeeded, Outcome::Code(0), Satisfied, Satisfied),
+            (Condition::Exited, FAILURE, Satisfied, Satisfied),
+        ] {
+            // The last two: the next run, which began in the change that ended this one.
+            for (state, run_id) in [
+                (State::Backoff, 1),
+                (State::Failed, 1),
+                (State::Succeeded, 1),
+                (State::Stopped, 1),
+                (State::Pending, 1),
+                (State::Starting, 2),
+                (State::Stopping, 2),
+            ] {
+                let case = format!("{condition:?} {outcome:?} {state:?}");
+                let mut world = World::new();
+                world.enters(State::Starting, 1);
+                let before = world.verdict(condition, 1);
+                assert_eq!(before, Pending, "{case}");
+                world.exits(outcome.clone());
+                assert_eq!(world.verdict(condition, 1), at_exit, "{case}");
+                world.enters(state, run_id);
+                assert_eq!(world.verdict(condition, 1), at_end, "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_that_ran_for_a_moment_ran() {
+        let mut world = World::new();
+        world.enters(State::Starting, 1);
+        world.enters(State::Running, 1);
+        world.exits(FAILURE);
+        assert_eq!(world.verdict(Condition::Running, 1), Satisfied);
+        world.enters(State::Failed, 1);
+        assert_eq!(world.verdict(Condition::Running, 1), Satisfied);
+    }
+
+    #[test]
+    fn the_next_run_is_given_up_only_when_the_stop_is_done() {
+        let mut world = World::new();
+        world.enters(State::Running, 1);
+        world.enters(State::Stopping, 1);
+        assert_eq!(world.verdict(Condition::Running, 2), Pending);
+        world.exits(Outcome::Signal(15));
+        assert_eq!(world.verdict(Condition::Running, 2), Pending);
+        world.enters(State::Stopped, 1);
+        assert_eq!(world.verdict(Condition::Running, 2), Unsatisfiable);
     }
 }
