@@ -361,8 +361,8 @@ impl Driver {
             process = %self.spec.name,
             command,
             origin = cause.origin.as_str(),
-            principal = caller.map_or("", |c| &c.principal),
-            request_id = caller.map_or("", |c| &c.request_id),
+            principal = caller.map(|c| &*c.principal),
+            request_id = caller.map(|c| &*c.request_id).filter(|id| !id.is_empty()),
             "command"
         );
     }
