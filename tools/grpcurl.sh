@@ -1,15 +1,34 @@
 #!/usr/bin/env bash
-# Installs grpcurl into .tools/bin, once per pinned version. Without Go the tests
-# that need it are skipped, which only CI takes for an error.
+# Installs grpcurl into .tools/bin, once per pinned version: the newest, and the last
+# one in which `-unix` works (from 1.9.2 on a socket is unix://PATH). Without Go the
+# tests that need them are skipped, which only CI takes for an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# From 1.9.2 on a socket is unix://PATH; its option -unix is broken there.
-version=v1.9.3
+newest=v1.9.3
+unix=v1.9.1
 tools=$PWD/.tools
-stamp=$tools/grpcurl-$version
+bin=$tools/bin
 
-if [[ -e $stamp && -x $tools/bin/grpcurl ]]; then
+# Whether VERSION is installed as NAME.
+installed() {
+    [[ -e $tools/grpcurl-$1 && -x $bin/$2 ]]
+}
+
+# Installs VERSION as NAME. Sources and caches are of no use once both are there;
+# writable, so that they can go.
+install() {
+    local version=$1 name=$2
+    installed "$version" "$name" && return
+    echo "==> grpcurl $version (a few minutes, once)"
+    GOBIN=$tools/go/bin GOPATH=$tools/go GOCACHE=$tools/go/cache GOFLAGS=-modcacherw \
+        go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$version"
+    mkdir -p "$bin"
+    mv "$tools/go/bin/grpcurl" "$bin/$name"
+    touch "$tools/grpcurl-$version"
+}
+
+if installed $newest grpcurl && installed $unix grpcurl-${unix#v}; then
     exit 0
 fi
 if ! command -v go >/dev/null; then
@@ -17,10 +36,6 @@ if ! command -v go >/dev/null; then
     [[ ${CI:-} != true ]]
     exit
 fi
-echo "==> grpcurl $version (a few minutes, once)"
-mkdir -p "$tools/bin"
-# Sources and caches are of no use afterwards. Writable, so that they can go.
-GOBIN=$tools/bin GOPATH=$tools/go GOCACHE=$tools/go/cache GOFLAGS=-modcacherw \
-    go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$version"
+install $newest grpcurl
+install $unix grpcurl-${unix#v}
 rm -rf "$tools/go"
-touch "$stamp"

@@ -1,4 +1,5 @@
-//! What a user does with grpcurl: every method once, errors that can be read, streams.
+//! What a user does with grpcurl: every method once, errors that can be read,
+//! streams; in both forms that reach a Unix socket.
 
 mod tool;
 
@@ -7,7 +8,7 @@ use std::{collections::BTreeSet, path::Path};
 use procession::grpc::proto;
 use prost::Message as _;
 use serde_json::{Value, json};
-use tool::Grpcurl;
+use tool::{Form, Grpcurl};
 
 use super::support::{Daemon, eventually};
 
@@ -43,8 +44,17 @@ fn waited() -> Value {
 
 #[test]
 fn every_method_works_or_says_that_it_is_absent() {
+    every_method(Form::Address);
+}
+
+#[test]
+fn every_method_works_with_the_option_unix_too() {
+    every_method(Form::Option);
+}
+
+fn every_method(form: Form) {
     let daemon = Daemon::start();
-    let Some(grpcurl) = Grpcurl::of(&daemon) else {
+    let Some(grpcurl) = Grpcurl::of(&daemon, form) else {
         return;
     };
     descriptions(&grpcurl);
@@ -250,10 +260,15 @@ fn the_end(grpcurl: &Grpcurl, daemon: &Daemon) {
 
 #[test]
 fn the_details_of_an_error_can_be_read() {
-    let daemon = Daemon::start();
-    let Some(grpcurl) = Grpcurl::of(&daemon) else {
-        return;
-    };
+    for form in Form::ALL {
+        let daemon = Daemon::start();
+        if let Some(grpcurl) = Grpcurl::of(&daemon, form) {
+            readable(&grpcurl);
+        }
+    }
+}
+
+fn readable(grpcurl: &Grpcurl) {
     let process = json!({"name": "-a", "spec": {"command": [], "nice": 99}});
     let refused = grpcurl.refused("CreateProcess", &json!({"process": process}));
     let details = refused["details"].as_array().unwrap();

@@ -15,8 +15,18 @@ use crate::daemon::support::Daemon;
 
 pub(super) struct Grpcurl {
     program: PathBuf,
-    address: String,
+    form: Form,
+    socket: PathBuf,
     called: RefCell<BTreeSet<String>>,
+}
+
+/// How grpcurl is told of a Unix socket; no version knows both.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// `unix://SOCKET`, from 1.9.2 on.
+    Address,
+    /// `-unix -authority localhost SOCKET`, up to 1.9.1.
+    Option,
 }
 
 /// A streaming call; dropping it ends it.
@@ -32,25 +42,27 @@ pub(super) struct Stream {
 // === impl Grpcurl ===
 
 impl Grpcurl {
-    /// grpcurl for `daemon`; `None`, with a remark, where there is no grpcurl.
-    pub(super) fn of(daemon: &Daemon) -> Option<Self> {
-        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/grpcurl");
+    /// grpcurl in `form` for `daemon`; `None`, with a remark, where there is none.
+    pub(super) fn of(daemon: &Daemon, form: Form) -> Option<Self> {
+        let name = form.program();
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let elsewhere = std::env::split_paths(&path).map(|directory| directory.join("grpcurl"));
         let program = std::iter::once(ours)
-            .chain(elsewhere)
+            .chain(std::env::split_paths(&path))
+            .map(|directory| directory.join(name))
             .find(|at| at.is_file());
         if program.is_none() {
             assert_ne!(
                 std::env::var("CI").as_deref(),
                 Ok("true"),
-                "CI needs grpcurl"
+                "CI needs {name}"
             );
-            eprintln!("not tested: there is no grpcurl; `make tools` installs it");
+            eprintln!("not tested: there is no {name}; `make tools` installs it");
         }
         Some(Self {
             program: program?,
-            address: format!("unix://{}", daemon.socket().display()),
+            form,
+            socket: daemon.socket().to_owned(),
             called: RefCell::default(),
         })
     }
@@ -128,8 +140,31 @@ impl Grpcurl {
 
     fn command(&self, options: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("-plaintext").args(options).arg(&self.address);
+        match self.form {
+            Form::Address => command
+                .arg("-plaintext")
+                .args(options)
+                .arg(format!("unix://{}", self.socket.display())),
+            Form::Option => command
+                .args(["-unix", "-plaintext", "-authority", "localhost"])
+                .args(options)
+                .arg(&self.socket),
+        };
         command
+    }
+}
+
+// === impl Form ===
+
+impl Form {
+    pub(super) const ALL: [Self; 2] = [Self::Address, Self::Option];
+
+    /// What tools/grpcurl.sh calls the version that knows it.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Address => "grpcurl",
+            Self::Option => "grpcurl-1.9.1",
+        }
     }
 }
 
