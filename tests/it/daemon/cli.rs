@@ -1,5 +1,6 @@
 //! The command line against a daemon: what it prints, and its exit codes.
 
+mod control;
 mod sockets;
 mod tcp;
 
