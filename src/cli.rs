@@ -10,9 +10,11 @@
 
 mod apply;
 pub mod args;
+mod attach;
 mod client;
 mod control;
 mod delete;
+mod doctor;
 mod down;
 mod each;
 mod errors;
@@ -32,6 +34,7 @@ mod serve;
 mod session;
 mod signal;
 mod up;
+mod upgrade;
 mod wait;
 mod watch;
 
@@ -117,6 +120,7 @@ fn dispatch(cli: &Cli, console: &mut Console<'_>) -> Result<ExitCode, CliError> 
     match &cli.command {
         Command::Serve(args) => serve::serve(args, &cli.global, console),
         Command::Up(args) => up::up(args, &cli.global, console),
+        Command::Doctor(args) => doctor::doctor(args, &cli.global, console),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -155,6 +159,7 @@ async fn ask(
         Command::Pause(args) => control::at_once(ControlAction::Pause, args, session).await,
         Command::Resume(args) => control::at_once(ControlAction::Resume, args, session).await,
         Command::Reset(args) => control::at_once(ControlAction::Reset, args, session).await,
+        Command::Attach(args) => attach::attach(args, session).await,
         Command::Signal(args) => signal::signal(args, session).await,
         Command::Scale(args) => scale::scale(args, session).await,
         Command::Wait(args) => wait::wait(args, session).await,
@@ -164,9 +169,10 @@ async fn ask(
         Command::Diff(args) => apply::diff(args, console.here.env, session).await,
         Command::Delete(args) => delete::delete(args, session).await,
         Command::Info => info::info(session).await,
+        Command::Upgrade(args) => upgrade::upgrade(args, session).await,
         Command::Down(args) => down::down(args, session).await,
         // `dispatch` has carried these out.
-        Command::Serve(_) | Command::Up(_) => Ok(ExitCode::Ok),
+        Command::Serve(_) | Command::Up(_) | Command::Doctor(_) => Ok(ExitCode::Ok),
     }
 }
 

@@ -5,49 +5,57 @@
 //! supervision       owner tasks (one current-thread rt)    yes
 //! api-0..N          the gRPC service (one rt each)         yes
 //! accept            accepts and deals connections          no
+//! store             writes what must outlive the daemon    no
 //! logs              reads pipes                            no
 //! spawner           starts and reaps shims                 no
+//! files, 0 to 2     look at run directories                no
 //! ```
 //!
 //! Threads that load published state are few by design: each makes every write a
 //! little dearer. Deliberately absent: what is done on signals (`cli::serve`,
-//! `cli::up`), durable state.
+//! `cli::up`).
 
+mod recorder;
+mod recovery;
 mod state_dir;
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use self::state_dir::StateDir;
 pub use self::state_dir::StateDirError;
+use self::{recorder::Recorder, recovery::Inheritance, state_dir::StateDir};
+pub use crate::grpc::service::{Prune, Shutdown};
 use crate::{
     config::Config,
-    domain::{
-        id::{Revision, Uid},
-        status::Cause,
-    },
+    domain::{id::Uid, status::Cause},
     grpc::{
+        convert::durable::ProtoCodec,
         server::{
             ApiThread, ConnectionLimits, Running, Server, ServerConfig, ServerError, TcpConfig,
             UnixConfig,
         },
-        service::{ProcessManagerService, Setup as ServiceSetup},
+        service::{Durability, ProcessManagerService, Setup as ServiceSetup},
         watch_service::{STREAMS_MAX, STREAMS_PER_PRINCIPAL_MAX, Streams},
     },
-    logs::{Limits as LogLimits, Logs, limits::BUFFER_BYTES_MAX},
-    registry::{Limits, Registry},
-    runner::{RunnerError, ShimRunner, cgroups_available},
-    supervisor::{Clock, Setup, Supervisor},
-    watch::Lineage,
+    logs::{Limits as LogLimits, Logs},
+    runner::{Dirs, RunnerError, ShimRunner, cgroups_available},
+    store::{self, Store},
+    supervisor::{Clock, Recovery, Setup, Supervisor},
 };
+
+/// Threads that look at run directories and clear them away, and how long one waits
+/// for more to do.
+const FILE_THREADS_MAX: usize = 2;
+const FILE_THREAD_IDLE: Duration = Duration::from_secs(1);
 
 /// How long a drain of connections may take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -71,8 +79,9 @@ pub struct Daemon {
     supervisor: Supervisor,
     service: ProcessManagerService,
     server: Running,
-    shutdown_asked: CancellationToken,
+    shutdown_asked: Arc<watch::Sender<Option<Shutdown>>>,
     supervision: Supervision,
+    recorder: Recorder,
     _state_dir: StateDir,
 }
 
@@ -93,6 +102,9 @@ pub enum DaemonError {
     /// The listeners.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
     /// The runner.
     #[error(transparent)]
     Runner(#[from] RunnerError),
@@ -108,7 +120,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`DaemonError`]; what was started is ended again.
-    pub fn start(options: Options) -> Result<Self, DaemonError> {
+    pub async fn start(options: Options) -> Result<Self, DaemonError> {
         let state_dir = StateDir::open(&options.state_dir, new_uuid)?;
         let bound = Server::bind(ServerConfig {
             unix: Some(options.socket),
@@ -117,33 +129,52 @@ impl Daemon {
             limits: ConnectionLimits::default(),
             drain_max: DRAIN_MAX,
         })?;
+        let (store, inheritance) = begin_epoch(&options.state_dir).await?;
         let supervision = Supervision::start()?;
         let clock = Clock::start();
-        let registry = Registry::new(Limits::default(), Revision::ZERO);
+        let registry = inheritance.registry;
+        let runner = Arc::new(ShimRunner::new(Dirs::below(&options.state_dir))?);
+        let recorder = Recorder::new(
+            store,
+            registry.clone(),
+            Arc::<ShimRunner>::clone(&runner),
+            inheritance.known,
+        );
+        supervision.runtime.spawn(recorder.clone().run());
+        let logs = Logs::new(options.state_dir.join("logs"), LogLimits::default())?;
+        clear_away_logs(&logs, &inheritance.recovery);
         let supervisor = Supervisor::new(Setup {
             registry: registry.clone(),
             runtime: supervision.runtime.clone(),
-            runner: Arc::new(ShimRunner::new()?),
-            logs: Logs::new(LogLimits::default())?,
+            runner,
+            logs,
             clock,
             base_env: std::env::vars_os().collect(),
             new_uid: || Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
+            intents: Arc::new(recorder.clone()),
         });
-        let shutdown_asked = CancellationToken::new();
-        let shutdown = shutdown_asked.clone();
+        for (name, error) in supervisor.recover(inheritance.recovery) {
+            tracing::error!(process = %name, %error, "a process could not be taken over");
+        }
+        let shutdown_asked = Arc::new(watch::Sender::new(None));
+        let shutdown = Arc::clone(&shutdown_asked);
         let service = ProcessManagerService::new(ServiceSetup {
             supervisor: supervisor.clone(),
-            lineage: Arc::new(Lineage {
-                epoch: new_uuid().into(),
-                ancestors: Vec::new(),
-            }),
+            lineage: Arc::new(inheritance.lineage),
+            remembered: inheritance.requests,
+            durability: Durability {
+                durable: recorder.durable(),
+                health: recorder.health(),
+            },
             streams: Arc::new(Streams::default()),
             instance_id: state_dir.instance_id.as_str().into(),
             clock,
             started: clock.now().wall,
             capabilities: capabilities(),
             limits: limits(),
-            shutdown: Arc::new(move || shutdown.cancel()),
+            shutdown: Arc::new(move |how| {
+                shutdown.send_replace(Some(how));
+            }),
         });
         let served = service.clone();
         let routes = move |thread: ApiThread| Routes::new(served.on(thread).into_server());
@@ -154,6 +185,7 @@ impl Daemon {
             server,
             shutdown_asked,
             supervision,
+            recorder,
             _state_dir: state_dir,
         })
     }
@@ -170,19 +202,19 @@ impl Daemon {
         self.server.addresses()
     }
 
-    /// Cancelled when a caller asks the daemon to end.
+    /// Tells when a caller asks the daemon to end, and how.
     #[must_use]
-    pub fn shutdown_asked(&self) -> &CancellationToken {
-        &self.shutdown_asked
+    pub fn shutdown_asked(&self) -> watch::Receiver<Option<Shutdown>> {
+        self.shutdown_asked.subscribe()
     }
 
-    /// Applies a configuration file, all of it or nothing.
+    /// Applies a configuration file, all of it or nothing, and then prunes.
     ///
     /// # Errors
     /// The status that a client would get.
-    pub async fn apply(&self, config: Config) -> Result<(), tonic::Status> {
+    pub async fn apply(&self, config: Config, prune: Prune) -> Result<(), tonic::Status> {
         self.service
-            .apply_config(config.processes, config.groups, Cause::CONFIG)
+            .apply_config(config.processes, config.groups, prune, Cause::CONFIG)
             .await
     }
 
@@ -191,18 +223,24 @@ impl Daemon {
         self.server.announce_shutdown();
     }
 
-    /// Ends serving and the threads. Processes must have been stopped before:
-    /// runs that still live are stopped by their shims.
-    pub async fn end(self) {
+    /// Ends serving and the threads, and keeps what is not kept yet. `how` says what
+    /// became of the processes before; this changes nothing about them.
+    pub async fn end(self, how: Shutdown) {
         let Self {
             server,
             supervision,
+            recorder,
+            _state_dir,
             ..
         } = self;
         if !server.shutdown().await {
             tracing::warn!("some connections were cut");
         }
         drop(supervision);
+        let ended = tokio::task::spawn_blocking(move || recorder.end(how == Shutdown::Stop));
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "the store did not end in good order");
+        }
     }
 }
 
@@ -212,6 +250,9 @@ impl Supervision {
     fn start() -> Result<Self, DaemonError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            // For looks at run directories: few, short, and seldom.
+            .max_blocking_threads(FILE_THREADS_MAX)
+            .thread_keep_alive(FILE_THREAD_IDLE)
             .build()?;
         let handle = runtime.handle().clone();
         let end = CancellationToken::new();
@@ -237,14 +278,41 @@ impl Drop for Supervision {
     }
 }
 
+/// Opens the store and notes that another run of the daemon begins.
+async fn begin_epoch(directory: &Path) -> Result<(Store, Inheritance), DaemonError> {
+    let options = store::Options::default();
+    let (store, recovered) = Store::open(directory, Arc::new(ProtoCodec), options)?;
+    let (epoch, boot) = (new_uuid(), recovery::boot_id()?);
+    let inheritance = recovery::inherit(recovered, &epoch, &boot);
+    // A position in this run is told to nobody before the run is kept.
+    if let Err(error) = store.begin_epoch(&epoch, &boot).await {
+        tracing::error!(%error, "this run of the daemon is not kept");
+    }
+    Ok((store, inheritance))
+}
+
+/// Output of processes that are gone; nothing goes while it is not sure who is.
+fn clear_away_logs(logs: &Logs, recovery: &Recovery) {
+    if !recovery.complete {
+        return;
+    }
+    let kept: Vec<Uid> = recovery.processes.iter().map(|p| p.uid).collect();
+    if let Err(error) = logs.retain_only(&kept) {
+        tracing::warn!(%error, "output of processes that are gone stays");
+    }
+}
+
 /// What this daemon can do beyond the calls themselves.
 fn capabilities() -> Vec<String> {
     let always = [
+        "attach",
         "explain",
         "pause",
         "request_id",
         "run_as",
+        "stdin",
         "tail_logs",
+        "tty",
         "watch_resume",
     ];
     let cgroup = cgroups_available().then_some("cgroup");
@@ -257,16 +325,18 @@ fn capabilities() -> Vec<String> {
 
 /// Limits of what is put together here.
 fn limits() -> Vec<(&'static str, i64)> {
-    let limits = [
+    let counts = [
         ("connections_max", ConnectionLimits::default().total_max),
-        ("log_buffer_bytes_max", BUFFER_BYTES_MAX),
-        ("log_total_bytes_max", LogLimits::default().total_bytes),
         ("watch_streams_max", STREAMS_MAX),
         ("watch_streams_per_principal_max", STREAMS_PER_PRINCIPAL_MAX),
     ];
-    limits
+    let logs = LogLimits::default().total_bytes;
+    let logs = i64::try_from(logs).unwrap_or(i64::MAX);
+    counts
         .map(|(name, max)| (name, i64::try_from(max).unwrap_or(i64::MAX)))
-        .to_vec()
+        .into_iter()
+        .chain([("logs_total_bytes_max", logs)])
+        .collect()
 }
 
 fn new_uuid() -> String {

@@ -1,4 +1,5 @@
 //! L4, the wire: the gRPC service, its conversions, errors and listeners.
+mod attach_service;
 pub mod auth;
 pub mod convert;
 pub mod dedupe;

@@ -2,7 +2,7 @@
 //! gRPC. `ARCHITECTURE.md` has the map; layers import only downwards:
 //!
 //! ```text
-//! cli, daemon, config -> grpc -> supervisor, watch, logs -> runner -> registry -> domain
+//! cli, daemon, config -> grpc -> store, supervisor, watch, logs -> runner -> registry -> domain
 //! ```
 
 pub mod cli;
@@ -14,6 +14,7 @@ pub mod logs;
 pub mod registry;
 pub mod runner;
 pub mod shim;
+pub mod store;
 pub mod supervisor;
 pub mod sync;
 pub mod telemetry;

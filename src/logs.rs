@@ -1,219 +1,152 @@
-//! L2, the output of runs: captured from pipes into a bounded buffer per process,
-//! read by any number of cursors.
+//! L2, the output of runs: read from the segments that shims write, by any number
+//! of cursors.
 //!
 //! ```text
-//! run -> pipe -> pump -> lines -> ring (one per uid) <- reader (cursor) <- grpc
+//! run -> pipe -> shim -> logs/<uid>/ segments <- reader (cursor) <- grpc
+//!                             | inotify
+//!                             watcher (one thread): marks readers, keeps house
 //! ```
 //!
-//! All pipes are read on one thread of their own, so output never competes with
-//! supervision. A run never waits for a reader: what does not fit is trimmed,
-//! oldest first, and a reader that needed it gets a gap with numbers. The buffer of
-//! a uid outlives its runs and goes with [`Logs::remove`].
+//! The daemon moves no output: a run never waits for it, and what is written while
+//! there is no daemon is read like everything else. Nothing is kept in memory but
+//! a cursor per followed log. Numbers of lines are on disk, so a position stays
+//! good as long as the process exists, whichever daemon gave it. What retention
+//! removes, or a disk spoils, is a gap with numbers.
 //!
-//! Deliberately absent: durability and `LogFullAction` BLOCK; a store of segments
-//! takes the place of the ring for that. The seam: pumps append, readers hold a
-//! cursor and are woken; neither knows how entries are kept.
+//! Deliberately absent: writing, rotation and the retention of one process (the
+//! shim's); a search by time, which reads from the oldest entry on.
 
-mod buffer;
+mod continuity;
+mod data;
 mod entry;
+mod gate;
+mod index;
 pub mod limits;
-mod lines;
-mod pump;
+mod place;
 mod reader;
-mod ring;
+mod seek;
+mod store;
+mod tape;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod walk;
+mod watcher;
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{
-    net::unix::pipe::Receiver,
-    runtime::{Builder, Handle},
-};
-use tokio_util::sync::CancellationToken;
-
-use self::{
-    buffer::{Buffer, Directory},
-    lines::Lines,
-    pump::{Pump, Sink},
-    ring::Origin,
-};
 pub use self::{
-    entry::{Entry, Gap, GapReason, OutputStream},
+    entry::{Batch, Entry, Gap, GapReason, OutputStream},
     limits::Limits,
-    reader::{Attached, Reader, Slot, Start},
-    ring::{Batch, Window},
+    place::{End, Place, Start},
+    reader::{Attached, Reader, Slot},
 };
-use crate::domain::{
-    id::{ProcessName, Uid},
-    time::Timestamp,
-};
+use self::{store::Store, watcher::Watcher};
+use crate::domain::id::Uid;
 
-/// Tells the wall-clock time of a capture.
-pub type Clock = fn() -> Timestamp;
-
-/// Captures output. Clones share everything; when the last one goes, capturing
-/// ends and the pipes are closed.
+/// All logs. Clones share everything; when the last one goes, the thread ends.
 #[derive(Debug, Clone)]
 pub struct Logs {
-    directory: Arc<Directory>,
-    capture: Arc<Capture>,
+    thread: Arc<Thread>,
 }
 
-/// The ends a run writes to; blocking, and closed on exec unless duplicated.
+/// A run is up and may write. The total over all processes is looked at every
+/// [`limits::TOTAL_INTERVAL`] while one of these exists, and once after the last.
 #[derive(Debug)]
-pub struct Writers {
-    /// For standard output.
-    pub stdout: OwnedFd,
-    /// For standard error.
-    pub stderr: OwnedFd,
+pub struct Writing {
+    watcher: Arc<Watcher>,
 }
 
-/// The thread that reads pipes.
 #[derive(Debug)]
-struct Capture {
-    handle: Handle,
-    clock: Clock,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
+struct Thread {
+    watcher: Arc<Watcher>,
+    handle: Option<JoinHandle<()>>,
 }
 
 // === impl Logs ===
 
 impl Logs {
-    /// Starts the thread that captures.
+    /// Serves the logs below `root`, a directory per uid, which is made if need be.
     ///
     /// # Errors
-    /// The thread, or its epoll instance, cannot be made.
-    pub fn new(limits: Limits) -> io::Result<Self> {
-        Self::with_clock(limits, wall_clock)
+    /// The directory or the thread cannot be made.
+    pub fn new(root: PathBuf, limits: Limits) -> io::Result<Self> {
+        Self::watched_by(Watcher::new(Store::open(root)?, limits.total_bytes)?)
     }
 
-    /// [`Logs::new`] with the clock that dates entries.
-    ///
-    /// # Errors
-    /// As [`Logs::new`].
-    pub fn with_clock(limits: Limits, clock: Clock) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()?;
-        let handle = runtime.handle().clone();
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let thread = thread::Builder::new()
+    fn watched_by(watcher: Watcher) -> io::Result<Self> {
+        let watcher = Arc::new(watcher);
+        let watching = Arc::clone(&watcher);
+        let handle = thread::Builder::new()
             .name("logs".into())
-            .spawn(move || runtime.block_on(stopped.cancelled()))?;
+            .spawn(move || watching.run())?;
         Ok(Self {
-            directory: Arc::new(Directory::new(limits.total_bytes)),
-            capture: Arc::new(Capture {
-                handle,
-                clock,
-                stop,
-                thread: Some(thread),
+            thread: Arc::new(Thread {
+                watcher,
+                handle: Some(handle),
             }),
         })
-    }
-
-    /// Makes the pipes for one run and captures what is written to them until all
-    /// copies of the write ends are closed. `buffer_bytes` is what is retained of
-    /// this uid from now on; 0 is the default, the rest is clamped (see
-    /// [`limits::buffer_bytes`]). With `merge_stderr` both ends are one pipe and
-    /// all of it counts as standard output.
-    ///
-    /// # Errors
-    /// No file descriptors are left.
-    pub fn open(
-        &self,
-        uid: Uid,
-        name: &ProcessName,
-        run_id: i64,
-        merge_stderr: bool,
-        buffer_bytes: usize,
-    ) -> io::Result<Writers> {
-        // Both before the buffer, so that a failure leaves nothing behind.
-        let (reader, stdout) = io::pipe()?;
-        let out = self.receiver(reader)?;
-        let (err, stderr) = if merge_stderr {
-            (None, stdout.try_clone()?)
-        } else {
-            let (reader, stderr) = io::pipe()?;
-            (Some(self.receiver(reader)?), stderr)
-        };
-        let limit = limits::buffer_bytes(buffer_bytes);
-        let buffer = self.directory.open(uid, name, limit);
-        self.pump(out, &buffer, run_id, OutputStream::Stdout);
-        if let Some(err) = err {
-            self.pump(err, &buffer, run_id, OutputStream::Stderr);
-        }
-        Ok(Writers {
-            stdout: stdout.into(),
-            stderr: stderr.into(),
-        })
-    }
-
-    /// Forgets what was captured of `uid` and closes its pipes, after the process
-    /// is deleted. A reader that follows it still gets what it has not read.
-    pub fn remove(&self, uid: Uid) {
-        self.directory.remove(uid);
     }
 
     /// A reader that follows nothing yet.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(Arc::clone(&self.directory))
+        Reader::new(Arc::clone(&self.thread.watcher))
     }
 
-    /// Bytes retained over all processes, as [`Limits::total_bytes`] counts them.
+    /// To be held as long as a run is up.
     #[must_use]
-    pub fn used_bytes(&self) -> usize {
-        self.directory.used()
-    }
-
-    fn receiver(&self, reader: io::PipeReader) -> io::Result<Receiver> {
-        let _context = self.capture.handle.enter();
-        Receiver::from_owned_fd(reader.into())
-    }
-
-    fn pump(&self, receiver: Receiver, buffer: &Arc<Buffer>, run_id: i64, stream: OutputStream) {
-        let sink = Sink {
-            buffer: Arc::clone(buffer),
-            directory: Arc::clone(&self.directory),
-            origin: Origin {
-                run_id,
-                stream,
-                open: None,
-            },
-            clock: self.capture.clock,
-            lines: Lines::default(),
-            held_since: None,
-        };
-        drop(self.capture.handle.spawn(Pump { receiver, sink }.run()));
-    }
-}
-
-// === impl Capture ===
-
-impl Drop for Capture {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            // It only ever does non-blocking reads, so this is short; its panic
-            // has been reported by the panic hook.
-            let _ = thread.join();
+    pub fn writing(&self) -> Writing {
+        self.thread.watcher.run_began();
+        Writing {
+            watcher: Arc::clone(&self.thread.watcher),
         }
     }
+
+    /// Deletes the log of `uid`, after the process is deleted and its last run has
+    /// ended. A reader that follows it still gets what it has not read; the files
+    /// go with the last such reader.
+    pub fn remove(&self, uid: Uid) {
+        self.thread.watcher.remove(uid);
+    }
+
+    /// Deletes the logs of all processes but these; for the start of the daemon.
+    ///
+    /// # Errors
+    /// The directory of all logs cannot be read.
+    pub fn retain_only(&self, uids: &[Uid]) -> io::Result<()> {
+        let watcher = &self.thread.watcher;
+        watcher.doom(watcher.store().orphans(uids)?);
+        Ok(())
+    }
+
+    /// Bytes on disk over all processes. Looks at every file.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.thread.watcher.store().used()
+    }
 }
 
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+// === impl Writing ===
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.watcher.run_ended();
+    }
+}
+
+// === impl Thread ===
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.watcher.stop();
+        if let Some(handle) = self.handle.take() {
+            // It does nothing that lasts; its panic was reported by the panic hook.
+            let _ = handle.join();
+        }
+    }
 }

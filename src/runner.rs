@@ -2,34 +2,44 @@
 //! the daemon's side of it.
 //!
 //! Invariants: nothing here blocks its caller; each run tells `Exited` once and
-//! `Empty` once and last, whatever happens to its shim; the daemon needs one
-//! descriptor per run and does nothing while nothing happens. Deliberately
-//! absent: policy (when to start, restart, stop), log bytes, adoption.
+//! `Empty` once and last, whatever happens to its shim; a run outlives its daemon
+//! and its shim, and is found again by its directory; the daemon needs three
+//! descriptors per run and does nothing while nothing happens. Deliberately
+//! absent: policy (when to start, restart, stop), log bytes.
 
 mod client;
 mod connection;
 mod descriptors;
 pub mod fake;
+mod look;
 mod recovery;
 mod spawner;
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt,
-    os::fd::OwnedFd,
+    fmt, fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use crate::shim::definition::{Identity, Rlimit, Stdin};
+pub use crate::shim::{
+    definition::{Identity, Rlimit, Stdin},
+    output::Policy as LogPolicy,
+};
 use crate::{
     domain::{
         id::{ProcessName, Uid},
         run::{RunEvent, SignalScope, StopPlan},
     },
-    shim::{cgroup::Cgroup, definition::Definition},
+    shim::{
+        cgroup::Cgroup,
+        codec::crc32,
+        definition::Definition,
+        rundir::{self, RunDir},
+    },
 };
 
 /// Requests of one run that may wait for their answer.
@@ -42,9 +52,22 @@ pub trait Runner: Send + Sync {
     /// hold the run up), `Empty` last. Must be called within a tokio runtime.
     ///
     /// Dropping the run does not end it; dropping the receiver of its events
-    /// does not either. If the daemon goes away, the run is stopped by
-    /// `launch.stop`.
+    /// does not either, and if the daemon goes away it goes on, for the next daemon
+    /// to [`Runner::adopt`] it.
     fn launch(&self, launch: Launch, events: mpsc::Sender<RunEvent>) -> Box<dyn Run>;
+
+    /// Takes over a run that an earlier daemon began. Tells `Adopted` and then what
+    /// [`Runner::launch`] tells; or at once `Exited` and `Empty`, if it ended
+    /// meanwhile; or only `NotBegun`. Nothing is told while its shim does not
+    /// answer. Like `launch` it never blocks, and is called within a tokio runtime.
+    fn adopt(&self, adopt: Adopt, events: mpsc::Sender<RunEvent>) -> Box<dyn Run>;
+
+    /// The runs of which there are directories: uid and run. Reads a directory.
+    fn found(&self) -> Vec<(Uid, i64)>;
+
+    /// The end of this run is durable, so its directory can go. Must be called
+    /// within a tokio runtime; does nothing if it is gone.
+    fn forget(&self, uid: Uid, run_id: i64);
 }
 
 /// A run that was begun. After its `Empty` every request is [`SignalError::Gone`].
@@ -61,10 +84,55 @@ pub trait Run: Send + Sync {
 
     /// Undoes [`Run::freeze`].
     fn thaw(&self) -> Answer;
+
+    /// Tells the size of its terminal. `ENOTTY` without one.
+    fn resize(&self, rows: u16, columns: u16) -> Answer;
+
+    /// Writes to standard input what it takes now.
+    fn write(&self, write: Write) -> WriteAnswer;
 }
 
 /// The answer to a request; if its sender is gone, so is the run.
 pub type Answer = oneshot::Receiver<Result<(), SignalError>>;
+
+/// The answer to [`Run::write`]; if its sender is gone, so is the run.
+pub type WriteAnswer = oneshot::Receiver<Result<Written, SignalError>>;
+
+/// Bytes of one [`Write`].
+pub const WRITE_BYTES_MAX: usize = crate::shim::protocol::WRITE_BYTES_MAX;
+
+/// Something to write to standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Bytes written before; else nothing is written. `None`: whatever was.
+    pub offset: Option<u64>,
+    /// At most [`WRITE_BYTES_MAX`].
+    pub bytes: Vec<u8>,
+    /// Whether it is closed, if all of them were written.
+    pub close: bool,
+}
+
+/// What became of a [`Write`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes written to this run in all, by whomever.
+    pub total: u64,
+    /// Why not all was written.
+    pub stopped: Option<Stopped>,
+}
+
+/// Why a [`Write`] was not done, or not all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// There is no room now; a part of it may have been written.
+    NoRoom,
+    /// The offset is not the total; nothing was written.
+    Offset,
+    /// Standard input is not open.
+    NotOpen,
+    /// The kernel refused, with this errno; `EPIPE`: the run has closed it.
+    Refused(i32),
+}
 
 /// Why a signal was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -114,13 +182,34 @@ pub struct Launch {
     pub rlimits: Vec<Rlimit>,
     /// Standard input.
     pub stdin: Stdin,
-    /// Standard output; only passed on.
-    pub stdout: OwnedFd,
-    /// Standard error; only passed on.
-    pub stderr: OwnedFd,
-    /// For what is left when the main process ends by itself, and for when the
-    /// daemon goes away.
+    /// How its output is kept.
+    pub log_policy: LogPolicy,
+    /// Whether standard error goes where standard output goes.
+    pub merge_stderr: bool,
+    /// For what is left when the main process ends by itself.
     pub stop: StopPlan,
+}
+
+/// A run to take over.
+#[derive(Debug, Clone)]
+pub struct Adopt {
+    /// The process.
+    pub uid: Uid,
+    /// The run.
+    pub run_id: i64,
+    /// The process, for people.
+    pub name: ProcessName,
+    /// For what is left, where no record tells.
+    pub stop: StopPlan,
+}
+
+/// Where runs leave what outlives the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dirs {
+    /// A directory per run.
+    pub runs: PathBuf,
+    /// A directory of captured output per process.
+    pub logs: PathBuf,
 }
 
 /// Why no run can be carried out.
@@ -129,6 +218,14 @@ pub enum RunnerError {
     /// The thread that starts and reaps could not be set up.
     #[error("cannot set up the thread that starts processes: {0}")]
     Spawner(String),
+    /// A directory cannot be made.
+    #[error("cannot make the directory {}: {error}", .path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 /// Carries out runs by shims.
@@ -136,6 +233,9 @@ pub enum RunnerError {
 pub struct ShimRunner {
     spawner: &'static spawner::Spawner,
     program: Arc<Program>,
+    dirs: Arc<Dirs>,
+    /// Names the cgroup that all runs are under.
+    group: Arc<str>,
     use_cgroup: bool,
     shim_env: Vec<(OsString, OsString)>,
     /// What runs get unless they ask for others.
@@ -154,6 +254,34 @@ pub(crate) struct Program {
 struct ShimRun {
     requests: mpsc::Sender<client::Request>,
     stop: watch::Sender<Option<StopPlan>>,
+}
+
+// === impl Dirs ===
+
+impl Dirs {
+    /// Where they are in the state directory of a daemon.
+    #[must_use]
+    pub fn below(state: &Path) -> Self {
+        Self {
+            runs: state.join("runs"),
+            logs: state.join("logs"),
+        }
+    }
+}
+
+// === impl Stopped ===
+
+impl Stopped {
+    /// As a shim tells it; `None`: it was done.
+    fn from_errno(errno: i32) -> Option<Self> {
+        Some(match errno {
+            0 => return None,
+            libc::EAGAIN => Self::NoRoom,
+            libc::ERANGE => Self::Offset,
+            libc::EBADF => Self::NotOpen,
+            errno => Self::Refused(errno),
+        })
+    }
 }
 
 // === impl Launch ===
@@ -176,12 +304,14 @@ impl ShimRunner {
     ///
     /// Makes this process a child subreaper that reaps whatever ends below it:
     /// it must have no children of its own making. Raises its limit of open
-    /// descriptors as far as it may; runs get the one that it had.
+    /// descriptors as far as it may; runs get the one that it had. Makes the
+    /// directories if they are missing, and removes empty cgroups of earlier runs.
     ///
     /// # Errors
-    /// [`RunnerError`] if a thread, a pipe or a handler is not to be had.
-    pub fn new() -> Result<Self, RunnerError> {
-        let mut runner = Self::from_program(Program::installed())?;
+    /// [`RunnerError`] if a thread, a pipe, a handler or a directory is not to be
+    /// had.
+    pub fn new(dirs: Dirs) -> Result<Self, RunnerError> {
+        let mut runner = Self::from_program(Program::installed(), dirs)?;
         runner.spawner.claim_all();
         runner.rlimits.extend(descriptors::raise_limit());
         Ok(runner)
@@ -193,11 +323,12 @@ impl ShimRunner {
     ///
     /// # Errors
     /// As [`ShimRunner::new`].
-    pub fn with_program(path: &Path) -> Result<Self, RunnerError> {
-        Self::from_program(Program {
+    pub fn with_program(path: &Path, dirs: Dirs) -> Result<Self, RunnerError> {
+        let program = Program {
             path: path.to_owned(),
             args: &[],
-        })
+        };
+        Self::from_program(program, dirs)
     }
 
     /// Runs as on a machine without cgroup v2.
@@ -215,10 +346,18 @@ impl ShimRunner {
         self
     }
 
-    fn from_program(program: Program) -> Result<Self, RunnerError> {
+    fn from_program(program: Program, dirs: Dirs) -> Result<Self, RunnerError> {
+        let dirs = Dirs {
+            runs: made(&dirs.runs)?,
+            logs: made(&dirs.logs)?,
+        };
+        let group = group_of(&dirs.runs);
+        Cgroup::sweep(&group, |label| dirs.runs.join(label).exists());
         Ok(Self {
             spawner: spawner::Spawner::of_this_process()?,
             program: Arc::new(program),
+            dirs: Arc::new(dirs),
+            group: group.into(),
             use_cgroup: true,
             shim_env: Vec::new(),
             rlimits: Vec::new(),
@@ -226,21 +365,49 @@ impl ShimRunner {
     }
 }
 
-impl Runner for ShimRunner {
-    fn launch(&self, launch: Launch, events: mpsc::Sender<RunEvent>) -> Box<dyn Run> {
+impl ShimRunner {
+    fn directory(&self, uid: Uid, run_id: i64) -> PathBuf {
+        self.dirs.runs.join(rundir::label(uid, run_id))
+    }
+
+    fn drive(
+        &self,
+        uid: Uid,
+        run_id: i64,
+        name: ProcessName,
+        origin: client::Origin,
+        events: mpsc::Sender<RunEvent>,
+    ) -> Box<dyn Run> {
         let (requests, waiting_requests) = mpsc::channel(REQUESTS_MAX);
         let (stop, stops) = watch::channel(None);
-        let Launch {
-            stdout,
-            stderr,
-            uid,
-            run_id,
+        let means = client::Means {
+            spawner: self.spawner,
+            program: Arc::clone(&self.program),
+            shim_env: self.shim_env.clone(),
             name,
-            ..
+            path: self.directory(uid, run_id),
+        };
+        tokio::spawn(client::drive(
+            means,
+            origin,
+            waiting_requests,
+            stops,
+            events,
+        ));
+        Box::new(ShimRun { requests, stop })
+    }
+}
+
+impl Runner for ShimRunner {
+    fn launch(&self, launch: Launch, events: mpsc::Sender<RunEvent>) -> Box<dyn Run> {
+        let Launch {
+            uid, run_id, name, ..
         } = launch;
         let definition = Definition {
-            label: format!("{uid}.{run_id}"),
-            daemon_pid: std::process::id().cast_signed(),
+            label: rundir::label(uid, run_id),
+            run_id,
+            name: name.as_str().to_owned(),
+            group: self.group.as_ref().to_owned(),
             use_cgroup: self.use_cgroup,
             argv: launch.argv,
             env: launch.env,
@@ -254,26 +421,73 @@ impl Runner for ShimRunner {
             // In order, so that what is asked for comes last.
             rlimits: self.rlimits.iter().cloned().chain(launch.rlimits).collect(),
             stdin: launch.stdin,
+            log_dir: self.dirs.logs.join(uid.to_string()),
+            log_policy: launch.log_policy,
+            merge_stderr: launch.merge_stderr,
             stop: launch.stop,
         };
-        let start = client::Start {
-            spawner: self.spawner,
-            program: Arc::clone(&self.program),
-            shim_env: self.shim_env.clone(),
-            name,
-            definition,
-            stdout,
-            stderr,
-        };
-        tokio::spawn(client::drive(start, waiting_requests, stops, events));
-        Box::new(ShimRun { requests, stop })
+        let origin = client::Origin::Launch(Box::new(definition));
+        self.drive(uid, run_id, name, origin, events)
     }
+
+    fn adopt(&self, adopt: Adopt, events: mpsc::Sender<RunEvent>) -> Box<dyn Run> {
+        let origin = client::Origin::Adopt(adopt.stop);
+        self.drive(adopt.uid, adopt.run_id, adopt.name, origin, events)
+    }
+
+    fn found(&self) -> Vec<(Uid, i64)> {
+        let entries = match fs::read_dir(&self.dirs.runs) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!(%error, "the runs of earlier daemons cannot be listed");
+                return Vec::new();
+            }
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| rundir::parse_label(entry.file_name().to_str()?))
+            .collect()
+    }
+
+    fn forget(&self, uid: Uid, run_id: i64) {
+        let path = self.directory(uid, run_id);
+        tokio::task::spawn_blocking(move || {
+            if let Ok(dir) = RunDir::open(&path)
+                && let Err(error) = dir.remove(&path)
+            {
+                tracing::warn!(path = %path.display(), %error, "the directory of a run stays");
+            }
+        });
+    }
+}
+
+/// An absolute path to a directory that is ours alone, made if it is missing.
+fn made(path: &Path) -> Result<PathBuf, RunnerError> {
+    let failed = |error| RunnerError::Directory {
+        path: path.to_owned(),
+        error,
+    };
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
+    path.canonicalize().map_err(failed)
+}
+
+/// The same for each daemon on this state directory, and for no other.
+fn group_of(runs: &Path) -> String {
+    let bytes = runs.as_os_str().as_encoded_bytes();
+    let (first, second) = (crc32(&[bytes]), crc32(&[b"procession", bytes]));
+    format!("procession-{first:08x}{second:08x}")
 }
 
 /// Whether runs get a cgroup of their own here, which the scope CGROUP needs.
 #[must_use]
 pub fn cgroups_available() -> bool {
-    let probe = Cgroup::create(std::process::id().cast_signed(), "probe");
+    let group = format!("procession-probe-{}", std::process::id());
+    let probe = Cgroup::create(&group, "probe");
     probe.is_some_and(|cgroup| {
         cgroup.remove();
         true
@@ -302,15 +516,18 @@ impl Program {
 impl ShimRun {
     fn request(&self, ask: client::Ask) -> Answer {
         let (answer, receiver) = oneshot::channel();
-        if let Err(refused) = self.requests.try_send(client::Request { ask, answer }) {
+        self.send(client::Request::Act { ask, answer });
+        receiver
+    }
+
+    fn send(&self, request: client::Request) {
+        if let Err(refused) = self.requests.try_send(request) {
             let (error, request) = match refused {
                 mpsc::error::TrySendError::Full(request) => (SignalError::Busy, request),
                 mpsc::error::TrySendError::Closed(request) => (SignalError::Gone, request),
             };
-            // The receiver is held here, so this cannot fail.
-            let _ = request.answer.send(Err(error));
+            request.refuse(error);
         }
-        receiver
     }
 }
 
@@ -329,5 +546,15 @@ impl Run for ShimRun {
 
     fn thaw(&self) -> Answer {
         self.request(client::Ask::Thaw)
+    }
+
+    fn resize(&self, rows: u16, columns: u16) -> Answer {
+        self.request(client::Ask::Resize { rows, columns })
+    }
+
+    fn write(&self, write: Write) -> WriteAnswer {
+        let (answer, receiver) = oneshot::channel();
+        self.send(client::Request::Write { write, answer });
+        receiver
     }
 }

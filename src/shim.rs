@@ -1,11 +1,14 @@
 //! The shim: the small process that owns one run.
 //!
-//! It is the parent of the main process, a subreaper for all that descends from
-//! it, and speaks with its daemon over the socket it finds as descriptor 0
-//! (`protocol`). Invariants: one thread, no async runtime, and nothing to do
-//! while nothing happens; it never needs the daemon to make progress; if the
-//! daemon goes away it stops the run by its plan and leaves no orphan.
-//! Deliberately absent: policy, log bytes, records on disk, adoption.
+//! It is the parent of the main process and a subreaper for all that descends from
+//! it, moves what it writes to disk (`output`), keeps records in the run directory
+//! (`rundir`), and speaks with its daemon over the socket it finds as descriptor 0,
+//! with later ones over the socket on which it listens (`protocol`). Invariants:
+//! one thread, no async runtime, and nothing to do while nothing happens; it never
+//! needs the daemon to make progress, and a daemon that goes away changes nothing;
+//! how the main process ended is on disk before the kernel may forget it.
+//! A shim may also take a run over from a shim that died (`supervise::adopt`).
+//! Deliberately absent: policy.
 
 pub(crate) mod cgroup;
 mod child;
@@ -13,13 +16,26 @@ pub(crate) mod codec;
 pub(crate) mod ctl;
 pub(crate) mod definition;
 mod env_file;
+pub(crate) mod failpoint;
+pub(crate) mod kin;
+#[allow(
+    dead_code,
+    reason = "whether all pipes ended is for whoever waits for that"
+)]
+pub(crate) mod output;
+mod pidfd;
+mod pipes;
 mod plan;
 mod prepare;
 pub(crate) mod protocol;
-#[allow(dead_code, reason = "the writer and the reader of segments come next")]
+pub(crate) mod record;
+pub(crate) mod rundir;
+#[allow(dead_code, reason = "the reader of segments comes next")]
 pub(crate) mod segment;
+mod stdin;
 mod supervise;
 pub(crate) mod sys;
+mod terminal;
 pub(crate) mod tree;
 
 use std::{

@@ -8,8 +8,9 @@
 //! knowledge of how a run is carried out (that is `runner`).
 //!
 //! Reading order: `api` (what is said), `root` (what exists), `configuration` and
-//! `control` (what callers do), `driver` (the owner task), `effects` (what it does to
-//! the world).
+//! `control` (what callers do), `driver` (the owner task), `intent` (what is kept
+//! before it is visible), `effects` (what it does to the world), `recovery` (what an
+//! earlier daemon left).
 
 mod api;
 mod clock;
@@ -18,8 +19,11 @@ mod control;
 mod dependencies;
 mod driver;
 mod effects;
+mod intent;
 mod mailbox;
+mod recovery;
 mod root;
+mod stdin;
 #[cfg(test)]
 mod tests;
 mod waiters;
@@ -29,4 +33,7 @@ pub use api::{
     Rollout, Target, WaitFor, WaitResult,
 };
 pub use clock::{Clock, wall_now};
+pub use intent::{Forgetful, Intent, IntentStore, NotKept, Receipt, Writable};
+pub use recovery::Recovery;
 pub use root::{Ended, Setup, Supervisor};
+pub use stdin::{LiveProcess, StdinTurn, Wrote};

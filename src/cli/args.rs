@@ -10,17 +10,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use client::{
-    ApplyArgs, ControlArgs, DeleteArgs, DiffArgs, DownArgs, ExplainArgs, GetArgs, LogsArgs, PsArgs,
-    ScaleArgs, SelectArgs, SignalArgs, StartArgs, StopArgs, StopOverride, WaitArgs, WaitChoice,
-    WatchArgs,
+    ApplyArgs, AttachArgs, ControlArgs, DeleteArgs, DiffArgs, DownArgs, ExplainArgs, GetArgs,
+    LogsArgs, PsArgs, ScaleArgs, SelectArgs, SignalArgs, StartArgs, StopArgs, StopOverride,
+    UpgradeArgs, WaitArgs, WaitChoice, WatchArgs,
 };
-pub(crate) use client::{RolloutArg, ScopeArg, WaitFor};
-pub use daemon::{ListenArgs, ServeArgs, UpArgs};
+pub(crate) use client::{RolloutArg, ScopeArg, StreamArg, WaitFor};
+pub use daemon::{DoctorArgs, ListenArgs, OnTerm, ServeArgs, UpArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    failed, or `diff` found differences
+  1    failed, `diff` found differences, or `doctor` problems
   2    the command line or the file cannot be understood
   3    `ps NAME`: something it lists is not running
   4    no such process
@@ -71,7 +71,8 @@ pub enum OutputFormat {
     Table,
     /// As `table`, with every column.
     Wide,
-    /// Canonical JSON of the API's messages, one object per response.
+    /// Canonical JSON of the API's messages, one object per response; `logs`: one
+    /// per line.
     Json,
 }
 
@@ -82,6 +83,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Runs the daemon with a file of processes and shows their output; ends with them.
     Up(UpArgs),
+    /// Examines the durable state, with or without a daemon.
+    Doctor(DoctorArgs),
     /// Lists processes.
     #[command(visible_alias = "status", aliases = ["ls", "list"])]
     Ps(PsArgs),
@@ -107,6 +110,8 @@ pub enum Command {
     Reset(SelectArgs),
     /// Sends a signal; the process stays wanted.
     Signal(SignalArgs),
+    /// Connects this terminal to a running process.
+    Attach(AttachArgs),
     /// Makes NAME-0 to NAME-(N-1) exist, and none above.
     Scale(ScaleArgs),
     /// Waits until a condition holds.
@@ -124,6 +129,8 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Shows who is answering, and what it can do.
     Info,
+    /// Replaces the daemon by the program now installed; processes run on.
+    Upgrade(UpgradeArgs),
     /// Stops every process, then the daemon.
     #[command(alias = "shutdown")]
     Down(DownArgs),

@@ -19,7 +19,8 @@ pub enum ExitCode {
     Unreachable,
     /// A wait ran out of time; the request itself was carried out.
     TimedOut,
-    /// `serve` and `up`: the code of the process that `exit_with` names.
+    /// `serve` and `up`: the code of the process that `exit_with` names; `attach`:
+    /// that of the process.
     Process(u8),
 }
 

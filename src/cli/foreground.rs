@@ -11,7 +11,7 @@ use super::{
     paths::{self, Surroundings},
 };
 use crate::{
-    daemon::{Daemon, Options},
+    daemon::{Daemon, Options, Shutdown},
     domain::{id::ProcessName, status::Cause},
     grpc::server::{API_THREADS_MAX, TcpConfig, TlsFiles, UnixConfig},
     supervisor::Ended,
@@ -20,10 +20,12 @@ use crate::{
 /// Why the daemon ends.
 #[derive(Debug)]
 pub(super) enum Trigger {
-    /// SIGINT or SIGTERM.
-    Signal,
+    /// SIGINT.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
     /// `ShutdownServer`.
-    Asked,
+    Asked(Shutdown),
     /// A process that `exit_with` names.
     Essential(Ended),
 }
@@ -116,10 +118,10 @@ impl Signals {
     }
 
     /// The next one.
-    pub(super) async fn next(&mut self) {
+    pub(super) async fn next(&mut self) -> Trigger {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Trigger::Interrupt,
+            _ = self.terminate.recv() => Trigger::Terminate,
         }
     }
 }
@@ -128,8 +130,10 @@ impl Signals {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) fn start(options: Options, listen: &ListenArgs) -> Result<Daemon, CliError> {
-    let daemon = Daemon::start(options).map_err(|error| CliError::Refused(error.to_string()))?;
+pub(super) async fn start(options: Options, listen: &ListenArgs) -> Result<Daemon, CliError> {
+    let daemon = Daemon::start(options)
+        .await
+        .map_err(|error| CliError::Refused(error.to_string()))?;
     if listen.insecure_tcp.is_some() {
         tracing::warn!("TCP without any protection: whoever can connect may do everything");
     }
@@ -140,15 +144,28 @@ pub(super) fn start(options: Options, listen: &ListenArgs) -> Result<Daemon, Cli
 /// `exit_with` names does.
 pub(super) async fn trigger(daemon: &Daemon, signals: &mut Signals, essential: bool) -> Trigger {
     let mut end = daemon.supervisor().essential_end();
+    let mut asked = daemon.shutdown_asked();
     tokio::select! {
-        () = signals.next() => Trigger::Signal,
-        () = daemon.shutdown_asked().cancelled() => Trigger::Asked,
+        trigger = signals.next() => trigger,
+        how = asked.wait_for(Option::is_some) => {
+            Trigger::Asked(how.ok().and_then(|how| *how).unwrap_or(Shutdown::Stop))
+        }
         ended = end.wait_for(Option::is_some), if essential => {
             match ended.ok().and_then(|ended| ended.clone()) {
                 Some(ended) => Trigger::Essential(ended),
-                None => Trigger::Asked,
+                None => Trigger::Asked(Shutdown::Stop),
             }
         }
+    }
+}
+
+/// What becomes of the processes after `trigger`. SIGINT is a person's Ctrl-C and
+/// always stops them.
+pub(super) fn shutdown(trigger: &Trigger, on_term: Shutdown) -> Shutdown {
+    match trigger {
+        Trigger::Interrupt | Trigger::Essential(_) => Shutdown::Stop,
+        Trigger::Terminate => on_term,
+        Trigger::Asked(how) => *how,
     }
 }
 
@@ -161,7 +178,7 @@ pub(super) async fn stop_all(daemon: &Daemon, signals: &mut Signals) -> Vec<Proc
     loop {
         tokio::select! {
             left = &mut orderly => return left,
-            () = signals.next() => {
+            _ = signals.next() => {
                 tracing::warn!("another signal: killing every process");
                 supervisor.kill_all(Cause::SUPERVISOR).await;
             }
@@ -181,6 +198,6 @@ pub(super) fn verdict(trigger: &Trigger, left: &[ProcessName]) -> (ExitCode, Opt
             let text = format!("{} has ended; its exit code is {}", ended.name, ended.code);
             (ExitCode::Process(ended.code), Some(text))
         }
-        Trigger::Signal | Trigger::Asked => (ExitCode::Ok, None),
+        Trigger::Interrupt | Trigger::Terminate | Trigger::Asked(_) => (ExitCode::Ok, None),
     }
 }

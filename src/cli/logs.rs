@@ -3,13 +3,14 @@
 //! Invariants: a line is shown once; what is lost is told (on stderr, so that the
 //! bytes on stdout are those of the processes).
 
+mod json;
 mod position;
 mod printer;
 
 use std::time::{Duration, SystemTime};
 
 use super::{
-    args::LogsArgs,
+    args::{LogsArgs, StreamArg},
     errors::CliError,
     exit_code::ExitCode,
     follow::{self, Backoff, End},
@@ -31,6 +32,10 @@ pub(crate) async fn logs(args: &LogsArgs, session: &mut Session<'_>) -> Result<E
         return Err(CliError::Usage(text.to_owned()));
     }
     let selection = Selection::parse(&args.select, Empty::All)?;
+    if args.run.is_some() && selection.single_name().is_none() {
+        let text = "--run counts the runs of one process; give exactly one name with it";
+        return Err(CliError::Usage(text.to_owned()));
+    }
     let selector = selection.resolve(&mut session.client).await?;
     let names = list::names(&mut session.client, &selection, &selector).await?;
     let mut tail = Tail {
@@ -108,30 +113,46 @@ impl Tail {
                     return Ok(());
                 }
             }
-            Some(Payload::Gap(gap)) => self.positions.skip(gap),
+            Some(Payload::Gap(gap)) => {
+                if !self.positions.skip(gap) {
+                    return Ok(());
+                }
+            }
             Some(Payload::Synced(_)) => self.synced = true,
             Some(Payload::Progress(_) | Payload::Closing(_)) | None => {}
         }
-        if session.out.is_json() {
-            session.out.json_line(message)?;
-        } else {
-            match &message.payload {
-                Some(Payload::Entries(entries)) => {
-                    for entry in &entries.entries {
-                        self.printer.entry(entry, session)?;
-                    }
-                }
-                Some(Payload::Gap(gap)) => session.err.say(&describe_gap(gap)),
-                _ => {}
-            }
-        }
+        self.show(message, session)?;
         session.out.flush()
     }
 
+    fn show(
+        &mut self,
+        message: &proto::TailLogsResponse,
+        session: &mut Session<'_>,
+    ) -> Result<(), CliError> {
+        match &message.payload {
+            Some(Payload::Entries(entries)) => {
+                entries
+                    .entries
+                    .iter()
+                    .try_for_each(|entry| match session.out.is_json() {
+                        true => session.out.line(&json::entry(entry)?),
+                        false => self.printer.entry(entry, session),
+                    })
+            }
+            Some(Payload::Gap(gap)) if session.out.is_json() => session.out.line(&json::gap(gap)?),
+            Some(Payload::Gap(gap)) => {
+                session.err.say(&describe_gap(gap));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The first request, or one that goes on after what was shown.
-    fn next_request(&self) -> proto::TailLogsRequest {
+    fn next_request(&mut self) -> proto::TailLogsRequest {
         let mut request = self.request.clone();
-        request.resume_positions = self.positions.to_wire();
+        request.resume_positions = self.positions.resume();
         if self.synced {
             // A process that was silent has no position: all it wrote since the
             // beginning is new.
@@ -173,6 +194,14 @@ fn request(
         backlog_entries: lines,
         follow: args.follow,
         since_time: args.since.map(|since| wire_time(since.instant(now))),
+        until_time: args.until.map(|until| wire_time(until.instant(now))),
+        run_id: args.run.unwrap_or_default(),
+        streams: args
+            .stream
+            .map(proto::OutputStream::from)
+            .into_iter()
+            .map(i32::from)
+            .collect(),
         pattern: args.grep.clone().unwrap_or_default(),
         heartbeat_interval: Some(time::wire(follow::DEFAULT_HEARTBEAT)),
         ..proto::TailLogsRequest::default()
@@ -183,7 +212,7 @@ pub(crate) fn describe_gap(gap: &proto::LogGap) -> String {
     let reason = match gap.reason() {
         LogGapReason::Trimmed => "removed by retention",
         LogGapReason::Dropped => "dropped because they could not be stored",
-        LogGapReason::Crash => "written while nobody held the pipe",
+        LogGapReason::Crash => "lost by a crash, or damaged",
         LogGapReason::Unspecified => "lost",
     };
     let bytes = match gap.lost_bytes {
@@ -192,6 +221,15 @@ pub(crate) fn describe_gap(gap: &proto::LogGap) -> String {
     };
     let (name, first, last) = (text::line(&gap.name), gap.first_sequence, gap.last_sequence);
     format!("-- {name}: lines {first} to {last} are missing: {reason}{bytes} --")
+}
+
+impl From<StreamArg> for proto::OutputStream {
+    fn from(stream: StreamArg) -> Self {
+        match stream {
+            StreamArg::Stdout => Self::Stdout,
+            StreamArg::Stderr => Self::Stderr,
+        }
+    }
 }
 
 fn wire_time(time: SystemTime) -> prost_types::Timestamp {

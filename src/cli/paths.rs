@@ -1,7 +1,14 @@
 //! Where the socket and the state are when nobody says so. `serve` and the client
 //! verbs share this file, so they meet without options.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Bytes of a directory's name; file systems take 255.
+const UP_NAME_BYTES_MAX: usize = 200;
 
 /// The user who runs the command and the environment it sees.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +75,19 @@ pub fn default_state_dir(here: Surroundings<'_>) -> PathBuf {
         Some(home) => home.join(".local/state/procession"),
         None => PathBuf::from(format!("/tmp/procession-{}/state", here.uid)),
     }
+}
+
+/// The state of `up` with `file`: one directory per file below the default one,
+/// so that what one file brought up is not taken over by another.
+///
+/// # Errors
+/// The file's own path cannot be found out.
+pub fn up_state_dir(file: &Path, here: Surroundings<'_>) -> io::Result<PathBuf> {
+    let file = std::path::absolute(file)?;
+    let name = file.to_string_lossy().replace('/', "-");
+    let name = name.trim_start_matches('-');
+    let tail = name.ceil_char_boundary(name.len().saturating_sub(UP_NAME_BYTES_MAX));
+    Ok(default_state_dir(here).join("up").join(&name[tail..]))
 }
 
 #[cfg(test)]

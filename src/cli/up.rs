@@ -11,13 +11,14 @@ use super::{
     foreground::{self, Signals},
     list,
     logs::{Printer, describe_gap},
+    paths,
     render::{Output, style::Palette},
     session::Session,
     watch::{View, news_line},
 };
 use crate::{
     config::Config,
-    daemon::Daemon,
+    daemon::{Daemon, Prune, Shutdown},
     grpc::proto::{self, WatchMode, tail_logs_response::Payload},
     telemetry,
 };
@@ -39,15 +40,19 @@ pub(crate) fn up(
         console.here.env.get("PROCESSION_LOG").map(String::as_str),
         "warn",
     );
-    let config = apply::load(&file(args.file.as_deref())?, console.here.env)?;
-    let options = foreground::options(&args.listen, global, console.here)?;
+    let file = file(args.file.as_deref())?;
+    let config = apply::load(&file, console.here.env)?;
+    let mut options = foreground::options(&args.listen, global, console.here)?;
+    if args.listen.state_dir.is_none() {
+        options.state_dir = paths::up_state_dir(&file, console.here)?;
+    }
     let socket = options.socket.path.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let daemon = foreground::start(options, &args.listen)?;
+        let daemon = foreground::start(options, &args.listen).await?;
         let palette = match args.no_color {
             true => Palette::Plain,
             false => Palette::choose(console.stdout_is_terminal, console.here),
@@ -61,14 +66,14 @@ pub(crate) fn up(
             console.now,
         );
         let mut session = Session::open(socket, output, console.stderr).await?;
-        let (code, text) = match show(&daemon, config, &mut signals, &mut session).await {
+        let (how, code, text) = match show(&daemon, config, &mut signals, &mut session).await {
             Ok(end) => end,
             Err(error) => {
-                daemon.end().await;
+                daemon.end(Shutdown::Keep).await;
                 return Err(error);
             }
         };
-        daemon.end().await;
+        daemon.end(how).await;
         if let Some(text) = text {
             session.err.say(&text);
         }
@@ -82,7 +87,7 @@ async fn show(
     config: Config,
     signals: &mut Signals,
     session: &mut Session<'_>,
-) -> Result<(ExitCode, Option<String>), CliError> {
+) -> Result<(Shutdown, ExitCode, Option<String>), CliError> {
     let names: Vec<String> = config.processes.iter().map(|p| p.name.clone()).collect();
     let mut feed = Feed::open(&names, session).await?;
     session.err.say(&format!(
@@ -93,7 +98,8 @@ async fn show(
         },
         session.socket.display(),
     ));
-    daemon.apply(config).await?;
+    // The file is all there is: what an earlier one had and this one has not, goes.
+    daemon.apply(config, Prune::All).await?;
     let trigger = {
         let mut trigger = std::pin::pin!(foreground::trigger(daemon, signals, true));
         loop {
@@ -103,6 +109,14 @@ async fn show(
             }
         }
     };
+    let how = foreground::shutdown(&trigger, Shutdown::Stop);
+    if how != Shutdown::Stop {
+        session
+            .err
+            .say("the processes run on; `procession up` takes them over");
+        let (code, text) = foreground::verdict(&trigger, &[]);
+        return Ok((how, code, text));
+    }
     session
         .err
         .say("stopping every process; Ctrl-C again kills them");
@@ -116,7 +130,8 @@ async fn show(
         }
     };
     feed.rest(session).await?;
-    Ok(foreground::verdict(&trigger, &left))
+    let (code, text) = foreground::verdict(&trigger, &left);
+    Ok((how, code, text))
 }
 
 /// What clients are told: every change, and all output.
@@ -148,6 +163,9 @@ impl Feed {
             follow: true,
             lines: None,
             since: None,
+            until: None,
+            run: None,
+            stream: None,
             timestamps: false,
             grep: None,
             raw: false,

@@ -38,6 +38,11 @@ pub enum Event {
     Run(i64, RunEvent),
     /// Time has passed; timers that are due act.
     Tick,
+    /// The daemon was away. The run with this id left a directory and is not
+    /// known to be over; `None`: no such run.
+    Recover(Option<i64>),
+    /// What the user asked for last is, or is not, kept durably.
+    IntentKept(bool),
 }
 
 /// What the dependencies of a process allow.
@@ -56,6 +61,8 @@ pub enum Gate {
 pub enum Effect {
     /// Begin the run with this id.
     Launch(i64),
+    /// Take over the run with this id.
+    Adopt(i64),
     /// Bring the live run to an end.
     Stop(StopPlan),
     /// Make the deletion visible and forget the process.

@@ -100,6 +100,31 @@ impl Lifecycle {
         }
     }
 
+    /// A process as it was kept; `Event::Recover` is its first event.
+    #[must_use]
+    pub fn restore(status: Status, cause: Cause) -> Self {
+        Self {
+            status,
+            cause,
+            run: None,
+            timers: Timers::default(),
+            streak: 0,
+            restarts: VecDeque::new(),
+            stale: false,
+        }
+    }
+
+    /// Notes that the live run lacks a change, or does not.
+    pub fn set_stale(&mut self, stale: bool) {
+        self.stale = stale;
+    }
+
+    /// Whether the run with this id is known to have left nothing behind.
+    #[must_use]
+    pub fn is_over(&self, run_id: i64) -> bool {
+        run_id <= self.status.latest_over()
+    }
+
     /// When the next `Tick` is due; `None`: nothing happens by itself.
     #[must_use]
     pub fn next_tick(&self) -> Option<Monotonic> {
@@ -263,7 +288,18 @@ impl Lifecycle {
             .find(|c| c.kind == kind)
     }
 
-    fn set_condition(
+    /// Only what is not kept is worth a word, until it is.
+    pub(super) fn note_intent_kept(&mut self, kept: bool, now: Now) {
+        let kind = ConditionKind::IntentDurable;
+        if !kept {
+            let message = "the store cannot be written; a crash would undo it".to_owned();
+            self.set_condition(kind, false, "STORE_READ_ONLY", message, now);
+        } else if self.condition(kind).is_some() {
+            self.set_condition(kind, true, "DURABLE", String::new(), now);
+        }
+    }
+
+    pub(super) fn set_condition(
         &mut self,
         kind: ConditionKind,
         holds: bool,

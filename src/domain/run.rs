@@ -91,6 +91,20 @@ pub enum RunEvent {
         /// Path of its cgroup below the hierarchy; `None` where there is none.
         cgroup_path: Option<Box<str>>,
     },
+    /// An earlier run of the daemon began it; in place of `Spawned`.
+    Adopted {
+        /// Its pid, also its process group and session.
+        pid: i32,
+        /// Path of its cgroup below the hierarchy; `None` where there is none.
+        cgroup_path: Option<Box<str>>,
+        /// Whether exec was confirmed; else `Started` or `Exited` follows.
+        started: bool,
+        /// When it was begun.
+        began: Timestamp,
+    },
+    /// An earlier run of the daemon meant to begin it and did not get to exec.
+    /// Last of all; neither `Exited` nor `Empty` follows.
+    NotBegun,
     /// exec is confirmed.
     Started,
     /// The main process ended, or never ran. Others of the tree may still live;

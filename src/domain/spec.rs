@@ -181,6 +181,10 @@ pub enum DependencyCondition {
 pub struct Stdio {
     /// stdout and stderr through one pipe.
     pub merge_stderr: bool,
+    /// All three are a terminal.
+    pub tty: bool,
+    /// stdin is a pipe that is written to by calls.
+    pub open_stdin: bool,
     /// Absolute path opened as stdin; `None`: `/dev/null`.
     pub stdin_file: Option<String>,
     /// Retention of captured output.

@@ -24,6 +24,9 @@ pub struct ProcessState {
     pub cause: Cause,
     /// When.
     pub time: Timestamp,
+    /// Number of the latest intent of the user that this state follows from; 0:
+    /// its creation.
+    pub intent: i64,
 }
 
 /// Observed state.
@@ -117,10 +120,16 @@ pub struct Condition {
 /// Types of conditions that exist today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConditionKind {
+    /// The live run was begun by an earlier run of the daemon.
+    Adopted,
     /// The live run was started with the current configuration.
     ConfigCurrent,
     /// Every dependency's condition holds.
     DependenciesMet,
+    /// What the user asked for last survives a crash.
+    IntentDurable,
+    /// All output of the live run was kept.
+    LogsIntact,
 }
 
 /// Why something happened and who asked.
@@ -152,6 +161,18 @@ pub struct Caller {
     pub principal: Box<str>,
     /// The request's id; may be empty.
     pub request_id: Box<str>,
+    /// What is to be carried out once under that id; part of an intent, not of a
+    /// state.
+    pub once: Option<Once>,
+}
+
+/// A request as it is recognized when it is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Once {
+    /// The call.
+    pub method: &'static str,
+    /// Digest of its content.
+    pub digest: u64,
 }
 
 /// What the user asked for last.
@@ -309,8 +330,11 @@ impl ConditionKind {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Adopted => "Adopted",
             Self::ConfigCurrent => "ConfigCurrent",
             Self::DependenciesMet => "DependenciesMet",
+            Self::IntentDurable => "IntentDurable",
+            Self::LogsIntact => "LogsIntact",
         }
     }
 }
@@ -373,6 +397,22 @@ impl Status {
             ready_time: Timestamp::default(),
             cause,
             details: Arc::new(Details::default()),
+        }
+    }
+
+    /// Whether processes of the latest run may live.
+    #[must_use]
+    pub fn may_live(&self) -> bool {
+        self.state.is_alive() || self.reason == Reason::StopFailed
+    }
+
+    /// The latest run that is known to have left no process; 0: none.
+    #[must_use]
+    pub fn latest_over(&self) -> i64 {
+        if self.may_live() {
+            self.run_id - 1
+        } else {
+            self.run_id
         }
     }
 

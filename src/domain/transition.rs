@@ -22,11 +22,12 @@ use super::{
     lifecycle::{Context, Lifecycle, LiveRun, StopWhy, join},
     run::{Exit, Outcome, RunEvent, StopPlan},
     spec::Spec,
-    status::{Cause, Desired, Reason, Stage, State},
+    status::{Cause, ConditionKind, Desired, Reason, Stage, State},
     time::Timestamp,
 };
 
 mod end;
+mod recover;
 #[cfg(test)]
 mod tests;
 
@@ -67,6 +68,11 @@ pub fn transition(
         // A run that is over has nothing more to say.
         Event::Run(..) => Vec::new(),
         Event::Tick => tick(spec, &mut life, ctx),
+        Event::Recover(found) => recover::recover(spec, &mut life, found, ctx),
+        Event::IntentKept(kept) => {
+            life.note_intent_kept(kept, ctx.now);
+            Vec::new()
+        }
     };
     life.refresh_conditions(spec, ctx);
     (life, effects)
@@ -253,7 +259,12 @@ fn begin(spec: &Spec, life: &mut Lifecycle, cause: Cause, ctx: &Context) -> Vec<
     status.ready_time = Timestamp::default();
     status.deadline_time = ctx.now.wall.after(timeout);
     let run_id = status.run_id;
-    life.set_details(|details| details.cgroup_path = Box::default());
+    life.set_details(|details| {
+        details.cgroup_path = Box::default();
+        details
+            .conditions
+            .retain(|c| c.kind != ConditionKind::Adopted);
+    });
     vec![Effect::Launch(run_id)]
 }
 
@@ -271,6 +282,16 @@ fn run(spec: &Spec, life: &mut Lifecycle, event: RunEvent, ctx: &Context) -> Vec
             life.cause = Cause::SUPERVISOR;
             life.set_details(|d| d.cgroup_path = cgroup_path.unwrap_or_default());
         }
+        RunEvent::Adopted {
+            pid,
+            cgroup_path,
+            started,
+            began,
+        } => {
+            life.set_details(|d| d.cgroup_path = cgroup_path.unwrap_or_default());
+            recover::adopted(spec, life, pid, began, started, ctx);
+        }
+        RunEvent::NotBegun => return recover::not_begun(spec, life, ctx),
         RunEvent::Started => executed(spec, life, ctx),
         RunEvent::Exited(exit) => exited(life, exit, ctx),
         RunEvent::Killing => {

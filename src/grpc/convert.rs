@@ -5,6 +5,7 @@
 //! behaviour this daemon does not have is refused, never ignored. Domain to wire
 //! is total, and `spec` there and back is the identity.
 
+pub mod durable;
 pub mod explain;
 pub mod observed;
 pub mod outcome;
@@ -13,7 +14,7 @@ pub mod request;
 pub mod signal;
 pub mod spec;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 

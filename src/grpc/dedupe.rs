@@ -7,7 +7,8 @@
 //! - The work of a request goes on if its caller goes away, so that a repetition
 //!   never meets half of it.
 //!
-//! Deliberately absent: memory over daemon restarts; it comes with the store.
+//! Deliberately absent: memory over daemon restarts; the store has it, and it is
+//! handed in by [`Dedupe::remember`].
 
 use std::{
     any::Any,
@@ -36,7 +37,7 @@ pub struct Key {
     /// Who.
     pub principal: Arc<str>,
     /// Which RPC.
-    pub method: &'static str,
+    pub method: Box<str>,
     /// The `request_id`.
     pub id: uuid::Uuid,
 }
@@ -132,6 +133,19 @@ impl Dedupe {
                 }
             }
         }
+    }
+
+    /// Remembers what was carried out under `key`, `age` ago.
+    pub fn remember<T: Outcome>(&self, key: Key, digest: u64, outcome: &T, age: Duration) {
+        // Of a clock that began later it is as old as that clock.
+        let at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+        let mut inner = self.lock();
+        let state = State::Done {
+            revision: outcome.revision(),
+            outcome: Arc::new(outcome.clone()),
+        };
+        inner.order.push_back((at, key.clone()));
+        inner.entries.insert(key, Entry { digest, state });
     }
 
     fn admit(self: &Arc<Self>, key: &Key, digest: u64, now: Instant) -> Admission {

@@ -8,11 +8,12 @@ use super::{
     page::{CUTS_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
     proto,
     server::REQUEST_BYTES_MAX,
-    service::{BATCH_GET_BYTES_MAX, BATCH_PROCESSES_MAX, EXPLAIN_EVENTS_MAX, Setup},
+    service::{BATCH_GET_BYTES_MAX, BATCH_PROCESSES_MAX, Durability, EXPLAIN_EVENTS_MAX, Setup},
 };
 use crate::{
-    domain::{id::Revision, limits},
+    domain::limits,
     registry::Mode,
+    store::{Health, ReasonKind},
 };
 
 /// Silence on a stream after which it says that it lives, if the caller does not
@@ -66,11 +67,39 @@ pub(super) fn info(setup: &Setup, principal: &str) -> proto::GetServerInfoRespon
         max_request_bytes: i64::try_from(REQUEST_BYTES_MAX).unwrap_or(i64::MAX),
         request_id_retention: Some(duration(RETENTION)),
         default_heartbeat_interval: Some(duration(HEARTBEAT)),
-        conditions: Vec::new(),
-        // Nothing is stored yet.
-        durable_revision: Revision::ZERO.get(),
+        conditions: vec![store_writable(&setup.durability)],
+        durable_revision: setup.durability.durable.borrow().get(),
         limits: own.chain(others).collect(),
         principal: principal.to_owned(),
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
+    }
+}
+
+/// Whether what is asked for can be kept.
+fn store_writable(durability: &Durability) -> proto::Condition {
+    let health = durability.health.borrow().clone();
+    let (status, reason, message, since) = match health {
+        Health::Writable => (
+            proto::ConditionStatus::True,
+            "WRITABLE",
+            String::new(),
+            None,
+        ),
+        Health::ReadOnly { reason, since } => {
+            let kind = match reason.kind {
+                ReasonKind::Full => "FULL",
+                ReasonKind::Io => "IO",
+                ReasonKind::Corrupt => "CORRUPT",
+            };
+            let text = reason.to_string();
+            (proto::ConditionStatus::False, kind, text, timestamp(since))
+        }
+    };
+    proto::Condition {
+        r#type: "StoreWritable".to_owned(),
+        status: status.into(),
+        reason: reason.to_owned(),
+        message,
+        transition_time: since,
     }
 }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! - Where a process starts: at its position, if the request has one; else
-//!   `backlog_entries` matching entries back; else at its oldest retained entry if
+//!   `backlog_entries` matching lines back; else at its oldest retained entry if
 //!   the request resumes, has `since_time` or does not follow; else at its end. A
 //!   process that was re-created, or appears later, starts at its first entry.
 //! - Positions are strict: what has a higher sequence is sent. A client that saw
@@ -41,9 +41,21 @@ use crate::{
     domain::{
         id::{ProcessName, Revision, Uid},
         spec::FieldError,
+        time::Timestamp,
     },
     logs::Logs,
 };
+
+/// A process whose output is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Its name.
+    pub name: ProcessName,
+    /// Its incarnation.
+    pub uid: Uid,
+    /// When that was created.
+    pub created: Timestamp,
+}
 
 /// Serves one `TailLogs` call.
 ///
@@ -65,7 +77,7 @@ pub fn tail<R>(
     Status,
 >
 where
-    R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status> + Send + 'static,
+    R: Fn(&proto::ProcessSelector) -> Result<Vec<Subject>, Status> + Send + 'static,
 {
     let query = Query::parse(request)?;
     let tailing = Tailing::open(logs.reader(), query, resolve, changed, shutdown)?;

@@ -5,6 +5,7 @@
 //! write that of what it did. Deliberately absent: authorization (a layer before
 //! this), policy (the supervisor's), and anything a process does.
 
+mod attach;
 mod batch;
 mod call;
 mod configure;
@@ -12,12 +13,14 @@ mod control;
 mod explain;
 mod read;
 mod rpc;
+mod stdin;
 #[cfg(test)]
 mod tests;
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
+use tokio::sync::watch;
 use tonic::{Request, Status};
 
 use self::call::Call;
@@ -25,7 +28,7 @@ use super::{
     auth::Principal,
     convert::Unacceptable,
     dedupe::Dedupe,
-    logs_service,
+    logs_service::{self, Subject},
     mask::Mask,
     page::Pages,
     proto::{self, process_manager_server::ProcessManagerServer},
@@ -36,6 +39,7 @@ use super::{
 };
 use crate::{
     domain::{id::Revision, time::Timestamp},
+    store::{self, Health},
     supervisor::{Clock, Refused, Supervisor, wall_now},
     watch::Lineage,
 };
@@ -47,6 +51,35 @@ pub const BATCH_GET_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Events of one explanation.
 pub const EXPLAIN_EVENTS_MAX: usize = 100;
 
+/// How a daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Every process is stopped first.
+    Stop,
+    /// The processes are left to the next daemon.
+    Keep,
+    /// As `Keep`, and the next daemon is the program now installed.
+    Reexec,
+}
+
+/// What would outlive a crash of the daemon.
+#[derive(Debug, Clone)]
+pub struct Durability {
+    /// Everything up to here.
+    pub durable: watch::Receiver<Revision>,
+    /// Whether more can be kept.
+    pub health: watch::Receiver<Health>,
+}
+
+/// What becomes of processes that a configuration file does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prune {
+    /// They stay.
+    Nothing,
+    /// They are deleted.
+    All,
+}
+
 /// What the composition root hands to the service.
 #[derive(Clone)]
 pub struct Setup {
@@ -54,6 +87,10 @@ pub struct Setup {
     pub supervisor: Supervisor,
     /// This epoch and its ancestors.
     pub lineage: Arc<Lineage>,
+    /// What would outlive a crash.
+    pub durability: Durability,
+    /// Requests that an earlier run of the daemon carried out.
+    pub remembered: Vec<store::Request>,
     /// All open streams.
     pub streams: Arc<Streams>,
     /// Stable over restarts of the daemon.
@@ -67,8 +104,8 @@ pub struct Setup {
     /// Limits of other layers, to be told with those of the domain and the
     /// service, e.g. `watch_streams_max`.
     pub limits: Vec<(&'static str, i64)>,
-    /// Begins a shutdown that stops every process; returns at once.
-    pub shutdown: Arc<dyn Fn() + Send + Sync>,
+    /// Begins the end of the daemon in one of the modes; returns at once.
+    pub shutdown: Arc<dyn Fn(Shutdown) + Send + Sync>,
 }
 
 /// The service; clones share one memory of requests and lists.
@@ -110,16 +147,21 @@ impl fmt::Debug for ProcessManagerService {
 impl ProcessManagerService {
     /// A service over `setup`, not yet on an API thread.
     #[must_use]
-    pub fn new(setup: Setup) -> Self {
+    pub fn new(mut setup: Setup) -> Self {
+        let remembered = std::mem::take(&mut setup.remembered);
         let shared = Shared {
             setup,
             dedupe: Arc::default(),
             pages: Pages::default(),
         };
-        Self {
+        let service = Self {
             shared: Arc::new(shared),
             thread: None,
+        };
+        for request in remembered {
+            service.remember(&request);
         }
+        service
     }
 
     /// The same service, for `thread`.
@@ -172,18 +214,16 @@ impl ProcessManagerService {
     }
 
     fn shut_down(&self, mode: i32) -> Result<proto::ShutdownServerResponse, Status> {
-        match proto::ShutdownMode::try_from(mode) {
-            Ok(proto::ShutdownMode::Unspecified | proto::ShutdownMode::StopProcesses) => {
-                let header = self.header(self.head());
-                (self.setup().shutdown)();
-                Ok(proto::ShutdownServerResponse { header })
-            }
-            Ok(proto::ShutdownMode::KeepProcesses) => {
-                Err(status::capability_missing("keep_processes", "mode"))
-            }
-            Ok(proto::ShutdownMode::Reexec) => Err(status::capability_missing("reexec", "mode")),
-            Err(_) => Err(Unacceptable::field("mode", "is no known value").into()),
-        }
+        use proto::ShutdownMode as Mode;
+        let shutdown = match Mode::try_from(mode) {
+            Ok(Mode::Unspecified | Mode::StopProcesses) => Shutdown::Stop,
+            Ok(Mode::KeepProcesses) => Shutdown::Keep,
+            Ok(Mode::Reexec) => Shutdown::Reexec,
+            Err(_) => return Err(Unacceptable::field("mode", "is no known value").into()),
+        };
+        let header = self.header(self.head());
+        (self.setup().shutdown)(shutdown);
+        Ok(proto::ShutdownServerResponse { header })
     }
 
     fn tail_logs(
@@ -196,7 +236,11 @@ impl ProcessManagerService {
             let mut found = Vec::new();
             for node in registry.snapshot().nodes {
                 if filter.matches(node.body()) {
-                    found.push((node.body().name().clone(), node.uid()));
+                    found.push(Subject {
+                        name: node.body().name().clone(),
+                        uid: node.uid(),
+                        created: node.body().spec.created,
+                    });
                 }
             }
             Ok(found)

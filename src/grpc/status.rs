@@ -71,6 +71,10 @@ reasons! {
     StopFailed = "STOP_FAILED", FailedPrecondition;
     Survivors = "SURVIVORS", FailedPrecondition;
     NoCgroup = "NO_CGROUP", FailedPrecondition;
+    StdinClosed = "STDIN_CLOSED", FailedPrecondition;
+    StdinTaken = "STDIN_TAKEN", FailedPrecondition;
+    StdinFull = "STDIN_FULL", ResourceExhausted;
+    StdinOffset = "STDIN_OFFSET", OutOfRange;
     SignalRefused = "SIGNAL_REFUSED", FailedPrecondition;
     HistoryTrimmed = "HISTORY_TRIMMED", OutOfRange;
     EpochChanged = "EPOCH_CHANGED", OutOfRange;
@@ -84,6 +88,7 @@ reasons! {
     ResponseTooLarge = "RESPONSE_TOO_LARGE", ResourceExhausted;
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted;
     Overloaded = "OVERLOADED", Unavailable;
+    StoreReadOnly = "STORE_READ_ONLY", Unavailable;
     Starting = "STARTING", Unavailable;
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     StreamMaxAge = "STREAM_MAX_AGE", Unavailable;
@@ -136,10 +141,20 @@ pub fn refused(refused: &Refused, epoch: &str) -> Status {
         Refused::NoCgroup(name) => Answer::new(Reason::NoCgroup, message)
             .violation("NO_CGROUP", name.as_str(), "use SIGNAL_SCOPE_TREE instead")
             .status(),
+        Refused::StdinClosed(_) | Refused::StdinTaken(_) => stdin_refused(refused, message),
+        Refused::StdinFull { total, .. } => Answer::new(Reason::StdinFull, message)
+            .with("offset", total)
+            .status(),
+        Refused::StdinOffset { total, .. } => Answer::new(Reason::StdinOffset, message)
+            .with("offset", total)
+            .status(),
         Refused::Quota { limit, max } => quota(limit, *max, message, Duration::from_secs(1)),
         Refused::Overloaded(name) => Answer::new(Reason::Overloaded, message)
             .with("name", name)
             .retry(RETRY)
+            .status(),
+        Refused::NotKept(_) => Answer::new(Reason::StoreReadOnly, message)
+            .retry(Duration::from_secs(5))
             .status(),
         Refused::ShuttingDown => Answer::new(Reason::ShuttingDown, message)
             .retry(Duration::from_secs(1))
@@ -301,6 +316,25 @@ fn denied(name: &ProcessName, denied: &Denied, message: String) -> Status {
         Denied::Survivors(pids) => Answer::new(Reason::Survivors, message)
             .with("pids", list(pids))
             .violation("SURVIVORS", subject, "end these processes first")
+            .status(),
+    }
+}
+
+fn stdin_refused(refused: &Refused, message: String) -> Status {
+    match refused {
+        Refused::StdinTaken(name) => Answer::new(Reason::StdinTaken, message)
+            .violation(
+                "STDIN_TAKEN",
+                name.as_str(),
+                "end the other attachment first",
+            )
+            .status(),
+        _ => Answer::new(Reason::StdinClosed, message.clone())
+            .violation(
+                "STDIN_CLOSED",
+                &message,
+                "set spec.stdio.open_stdin; a stdin that was closed opens with the next run",
+            )
             .status(),
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::domain::time::Timestamp;
+use crate::{domain::time::Timestamp, shim::segment::Stream};
 
 /// Which standard stream a run wrote to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,9 +16,10 @@ pub enum OutputStream {
 /// A line or a piece of one. Cloning copies no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Number of the line, from 1, dense per uid over both streams and all runs.
-    /// Pieces of one line share it. It is assigned when the first piece arrives,
-    /// so a later piece may come after entries with higher numbers.
+    /// Number of the line, from 1, dense per uid over both streams and all runs,
+    /// in the order in which the first bytes were recorded. Pieces of one line
+    /// share it. First pieces come in order of their numbers; a later piece may
+    /// come after entries with higher numbers.
     pub sequence: i64,
     /// Position of `data` within its line, in bytes.
     pub line_offset: i64,
@@ -26,6 +27,8 @@ pub struct Entry {
     pub run_id: i64,
     /// When its last byte was captured. Entries captured together share it.
     pub time: Timestamp,
+    /// Whether `time` is when the byte was found, not when it came.
+    pub approximate_time: bool,
     /// The stream it was written to.
     pub stream: OutputStream,
     /// Whether more of the line follows; the last piece may be empty.
@@ -41,7 +44,7 @@ pub struct Gap {
     pub first_sequence: i64,
     /// Last such line. Its later pieces may still follow.
     pub last_sequence: i64,
-    /// Bytes of data lost, without newlines; 0 where that is not known.
+    /// Bytes lost; 0 where that is not known.
     pub lost_bytes: i64,
     /// Why.
     pub reason: GapReason,
@@ -52,4 +55,30 @@ pub struct Gap {
 pub enum GapReason {
     /// Retention removed them before this reader came for them.
     Trimmed,
+    /// The shim could not store them and was told not to wait.
+    Dropped,
+    /// Records or bytes of the log are damaged or missing.
+    Crash,
+}
+
+/// The entries of one read.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// What is missing before `entries`, in order.
+    pub gaps: Vec<Gap>,
+    /// In the order in which they were written.
+    pub entries: Vec<Entry>,
+    /// Whether there was more to read.
+    pub more: bool,
+}
+
+// === impl OutputStream ===
+
+impl From<Stream> for OutputStream {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Stdout => Self::Stdout,
+            Stream::Stderr => Self::Stderr,
+        }
+    }
 }

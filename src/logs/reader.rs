@@ -1,177 +1,159 @@
-//! The reading side: one reader follows any number of buffers.
+//! The reading side: one reader follows any number of logs.
 //!
-//! A reader has a cursor per buffer and no queue of entries: what it does not
-//! fetch in time is trimmed, and the next read says so by a gap.
+//! A reader has a cursor per log and nothing else: no queue of entries, no open
+//! file. What retention removes before it comes is a gap.
 //!
-//! How a wake is never lost: the writer appends, then marks the link; the reader
-//! unmarks the link, then reads the ring. Either the read sees the append, or the
-//! mark comes after the unmark and lists the slot anew.
+//! Reading looks into files of the page cache or of the disk, a bounded amount
+//! per call, on the thread that calls.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    collections::{BTreeSet, HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
-    buffer::{Buffer, Directory, lock},
-    entry::Entry,
-    ring::{Batch, Cursor, Ring, Window},
+    entry::Batch,
+    gate::{Channel, Gate, Link},
+    limits::{HOLD_MAX, POLL_INTERVAL, QUIET},
+    place::{Cursor, End, Place, Start},
+    seek,
+    walk::{self, Held},
+    watcher::Watcher,
 };
-use crate::domain::id::Uid;
+use crate::domain::{id::Uid, time::Timestamp};
 
-/// Where to start in a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// At the oldest retained entry.
-    Oldest,
-    /// After the newest.
-    End,
-    /// At this arrival number, or the nearest retained.
-    At(u64),
-    /// Everything up to this sequence was seen. What is gone since is told by a
-    /// gap; a sequence that was never assigned starts at the oldest entry.
-    After(i64),
-}
-
-/// Names one buffer within one reader; never reused.
+/// Names one log within one reader; never reused.
 pub type Slot = usize;
 
-/// A buffer that is now followed.
+/// A log that is now followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attached {
     /// Its name within the reader.
     pub slot: Slot,
-    /// What was retained at that moment; what comes later wakes the reader.
-    pub window: Window,
-    /// Whether it was made after the reader was.
+    /// Its end at that moment; what comes later wakes the reader.
+    pub end: End,
+    /// Whether all that was ever written came after the reader was made.
     pub is_new: bool,
 }
 
-/// Follows buffers. Dropping it costs the writers nothing further.
+/// Follows logs. Dropping it ends the watches nobody else needs.
 #[derive(Debug)]
 pub struct Reader {
-    directory: Arc<Directory>,
+    watcher: Arc<Watcher>,
     gate: Arc<Gate>,
     sources: HashMap<Slot, Source>,
     next_slot: Slot,
-    /// How many buffers were made before this reader.
-    made_before: u64,
+    made: Timestamp,
     // BOUND: each slot at most once, and detached ones until they are met.
     /// Slots with something to read, in turn.
     queue: VecDeque<Slot>,
-}
-
-/// Where the writers of many buffers leave word for one reader.
-#[derive(Debug, Default)]
-pub(super) struct Gate {
-    // BOUND: a slot is listed at most once per link, see `Link::mark`.
-    marked: Mutex<Vec<Slot>>,
-    notify: Notify,
-}
-
-/// One buffer's tie to one reader.
-#[derive(Debug)]
-pub(super) struct Link {
-    slot: Slot,
-    marked: AtomicBool,
-    gate: Arc<Gate>,
+    // BOUND: one per slot, see `Source::due`.
+    /// When slots are to be read again although nothing comes.
+    due: BTreeSet<(Instant, Slot)>,
 }
 
 #[derive(Debug)]
 struct Source {
-    buffer: Arc<Buffer>,
+    channel: Arc<Channel>,
     link: Arc<Link>,
     cursor: Cursor,
     /// Whether it stands in `Reader::queue`.
     queued: bool,
+    hold: Option<Hold>,
+    /// Its entry in `Reader::due`.
+    due: Option<Instant>,
+    warned: bool,
 }
 
-// === impl Start ===
+/// An unended line that is not handed on yet.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    held: Held,
+    since: Instant,
+    grown: Instant,
+}
 
-impl Start {
-    fn find(self, ring: &Ring) -> Cursor {
-        match self {
-            Self::Oldest => ring.at(ring.window().oldest),
-            Self::End => ring.at(ring.window().end),
-            Self::At(index) => ring.at(index),
-            Self::After(sequence) => ring.after(sequence),
+// === impl Hold ===
+
+impl Hold {
+    /// When it is handed on as it is.
+    fn until(&self) -> Instant {
+        match self.held.is_awaited {
+            true => self.since + QUIET,
+            false => (self.grown + QUIET).min(self.since + HOLD_MAX),
         }
     }
 }
 
-// === impl Link ===
-
-impl Link {
-    /// Tells the reader that there is something to read, once until it looks.
-    pub(super) fn mark(&self) {
-        // ORDERING: pairs with the swap in `Reader::read`; the append before it is
-        // ordered by the lock of the buffer.
-        if !self.marked.swap(true, Ordering::AcqRel) {
-            lock(&self.gate.marked).push(self.slot);
-            self.gate.notify.notify_one();
-        }
-    }
-}
-
-// === impl Reader ===
+// === impl Reader: what is followed ===
 
 impl Reader {
-    pub(super) fn new(directory: Arc<Directory>) -> Self {
-        let made_before = *directory.created().borrow();
+    pub(super) fn new(watcher: Arc<Watcher>) -> Self {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO);
         Self {
-            directory,
-            made_before,
+            watcher,
+            made: Timestamp(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)),
             gate: Arc::default(),
             sources: HashMap::new(),
             next_slot: 0,
             queue: VecDeque::new(),
+            due: BTreeSet::new(),
         }
     }
 
-    /// Ticks when a buffer is made that `attach` could not find before.
-    #[must_use]
-    pub fn created(&self) -> watch::Receiver<u64> {
-        self.directory.created()
+    /// Follows the log of `uid`, which need not be there yet. `None`: the process
+    /// was removed.
+    ///
+    /// # Errors
+    /// Its files cannot be opened or read now.
+    pub fn attach(&mut self, uid: Uid, start: Start) -> io::Result<Option<Attached>> {
+        let slot = self.next_slot;
+        let link = Arc::new(Link::new(slot, &self.gate));
+        // Before the files are looked at, so that nothing is missed in between.
+        let Some(channel) = self.watcher.join(uid, &link) else {
+            return Ok(None);
+        };
+        self.next_slot += 1;
+        let mut source = Source {
+            channel,
+            link,
+            cursor: Cursor::at(Place::MIN, 0),
+            queued: false,
+            hold: None,
+            due: None,
+            warned: false,
+        };
+        match source.begin(start, self.made) {
+            Ok((end, is_new)) => {
+                self.sources.insert(slot, source);
+                Ok(Some(Attached { slot, end, is_new }))
+            }
+            Err(error) => {
+                self.watcher.leave(&source.channel, &source.link);
+                Err(error)
+            }
+        }
     }
 
-    /// Follows the buffer of `uid`. `None`: nothing of it was ever captured, or it
-    /// was removed.
-    pub fn attach(&mut self, uid: Uid, start: Start) -> Option<Attached> {
-        let buffer = self.directory.get(uid)?;
-        let is_new = buffer.made_after >= self.made_before;
-        let slot = self.next_slot;
-        self.next_slot += 1;
-        let link = Arc::new(Link {
-            slot,
-            marked: AtomicBool::new(false),
-            gate: Arc::clone(&self.gate),
-        });
-        let (cursor, window) = buffer.join(&link, |ring| (start.find(ring), ring.window()));
-        self.sources.insert(
-            slot,
-            Source {
-                buffer,
-                link,
-                cursor,
-                queued: false,
-            },
-        );
-        Some(Attached {
-            slot,
-            window,
-            is_new,
-        })
+    /// When it was made, by the wall clock.
+    #[must_use]
+    pub const fn made(&self) -> Timestamp {
+        self.made
     }
 
     /// Stops following.
     pub fn detach(&mut self, slot: Slot) {
         if let Some(source) = self.sources.remove(&slot) {
-            source.buffer.leave(&source.link);
+            if let Some(due) = source.due {
+                self.due.remove(&(due, slot));
+            }
+            self.watcher.leave(&source.channel, &source.link);
         }
     }
 
@@ -180,10 +162,10 @@ impl Reader {
     pub fn is_removed(&self, slot: Slot) -> bool {
         self.sources
             .get(&slot)
-            .is_none_or(|source| source.buffer.removed.is_cancelled())
+            .is_none_or(|source| source.channel.is_removed())
     }
 
-    /// How many buffers are followed.
+    /// How many logs are followed.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sources.len()
@@ -194,44 +176,83 @@ impl Reader {
     pub fn is_empty(&self) -> bool {
         self.sources.is_empty()
     }
+}
 
-    /// What is retained of `slot` now.
-    #[must_use]
-    pub fn window(&self, slot: Slot) -> Window {
-        self.sources
-            .get(&slot)
-            .map_or(Window { oldest: 0, end: 0 }, |source| {
-                source.buffer.look(Ring::window)
-            })
-    }
+// === impl Reader: reading ===
 
-    /// Moves to another place.
-    pub fn seek(&mut self, slot: Slot, start: Start) {
-        if let Some(source) = self.sources.get_mut(&slot) {
-            source.cursor = source.buffer.look(|ring| start.find(ring));
+impl Reader {
+    /// Where the log of `slot` ends now.
+    ///
+    /// # Errors
+    /// Its files cannot be opened or read now.
+    pub fn end(&self, slot: Slot) -> io::Result<End> {
+        match self.sources.get(&slot) {
+            Some(source) => seek::end(&source.channel.dir()),
+            None => Ok(End {
+                place: Place::MIN,
+                next_sequence: 0,
+            }),
         }
     }
 
-    /// Entries `from..to` as far as retained and within a bound, without moving.
-    #[must_use]
-    pub fn peek(&self, slot: Slot, from: u64, to: u64) -> Vec<Entry> {
-        self.sources
-            .get(&slot)
-            .map(|source| source.buffer.look(|ring| ring.peek(from, to)))
-            .unwrap_or_default()
+    /// Moves to another place.
+    ///
+    /// # Errors
+    /// Its files cannot be opened or read now; it stays where it is.
+    pub fn seek(&mut self, slot: Slot, start: Start) -> io::Result<()> {
+        if let Some(source) = self.sources.get_mut(&slot) {
+            source.cursor = seek::find(&source.channel.dir(), start)?;
+            self.hold(slot, None);
+        }
+        Ok(())
     }
 
-    /// Reads on: up to about `budget` bytes, and only entries before arrival
-    /// number `before`. A batch without entries may still have `more`.
-    pub fn read(&mut self, slot: Slot, budget: usize, before: u64) -> Batch {
+    /// A line before `line` from where a bounded amount of output lies in between;
+    /// `None`: no line begins before it.
+    ///
+    /// # Errors
+    /// Its files cannot be opened or read now.
+    pub fn back(&self, slot: Slot, line: i64) -> io::Result<Option<i64>> {
+        match self.sources.get(&slot) {
+            Some(source) => seek::back(&source.channel.dir(), line),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads on: about `budget` bytes. What was recorded before `before`, unless
+    /// that is [`Place::MAX`], is handed on to its last byte; else the beginning
+    /// of a line waits a while for the rest. A batch without entries may still
+    /// have `more`.
+    ///
+    /// # Errors
+    /// Its files cannot be opened or read now. Nothing is lost by it, and `ready`
+    /// says when to try again.
+    pub fn read(&mut self, slot: Slot, budget: usize, before: Place) -> io::Result<Batch> {
+        let now = Instant::now();
         let Some(source) = self.sources.get_mut(&slot) else {
-            return Batch::default();
+            return Ok(Batch::default());
         };
-        // ORDERING: before the ring is read, see the module header.
-        source.link.marked.swap(false, Ordering::AcqRel);
-        source
-            .buffer
-            .look(|ring| ring.read(&mut source.cursor, budget, before))
+        source.link.unmark();
+        let flush = before != Place::MAX
+            || source.channel.is_removed()
+            || source.hold.is_some_and(|hold| now >= hold.until());
+        let dir = source.channel.dir();
+        match walk::read(&dir, &mut source.cursor, before, budget, flush) {
+            Ok(outcome) => {
+                let hold = outcome.held.map(|held| source.holding(held, now));
+                source.warned = false;
+                self.hold(slot, hold);
+                Ok(outcome.batch)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut source.warned, true) {
+                    let dir = dir.display();
+                    tracing::warn!(%dir, %error, "captured output cannot be read now");
+                }
+                self.set_due(slot, Some(now + POLL_INTERVAL));
+                Err(error)
+            }
+        }
     }
 
     /// Puts `slot` at the end of the turn, if it is not in it.
@@ -247,8 +268,14 @@ impl Reader {
     /// The next slot that has something to read. The caller reads it, and
     /// requeues it if there was more.
     pub fn next_ready(&mut self) -> Option<Slot> {
-        let marked = std::mem::take(&mut *lock(&self.gate.marked));
-        for slot in marked {
+        for slot in self.gate.take() {
+            self.requeue(slot);
+        }
+        let now = Instant::now();
+        while let Some((at, slot)) = self.due.first().copied()
+            && at <= now
+        {
+            self.set_due(slot, None);
             self.requeue(slot);
         }
         loop {
@@ -262,9 +289,35 @@ impl Reader {
 
     /// Waits until `next_ready` has a slot. May be dropped and called again.
     pub async fn ready(&self) {
-        while self.queue.is_empty() && lock(&self.gate.marked).is_empty() {
-            // A mark between the check and the wait has left its permit.
-            self.gate.notify.notified().await;
+        if !self.queue.is_empty() {
+            return;
+        }
+        match self.due.first() {
+            None => self.gate.marked().await,
+            Some((at, _)) => tokio::select! {
+                () = self.gate.marked() => {}
+                () = sleep_until(*at) => {}
+            },
+        }
+    }
+
+    fn hold(&mut self, slot: Slot, hold: Option<Hold>) {
+        if let Some(source) = self.sources.get_mut(&slot) {
+            source.hold = hold;
+        }
+        self.set_due(slot, hold.map(|hold| hold.until()));
+    }
+
+    fn set_due(&mut self, slot: Slot, due: Option<Instant>) {
+        let Some(source) = self.sources.get_mut(&slot) else {
+            return;
+        };
+        let before = std::mem::replace(&mut source.due, due);
+        if let Some(at) = before {
+            self.due.remove(&(at, slot));
+        }
+        if let Some(at) = due {
+            self.due.insert((at, slot));
         }
     }
 }
@@ -272,7 +325,41 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         for source in self.sources.values() {
-            source.buffer.leave(&source.link);
+            self.watcher.leave(&source.channel, &source.link);
+        }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    fn begin(&mut self, start: Start, made: Timestamp) -> io::Result<(End, bool)> {
+        let dir = self.channel.dir();
+        let end = seek::end(&dir)?;
+        let is_new = end.next_sequence == 0 || seek::begun(&dir)?.is_some_and(|at| at >= made);
+        self.cursor = match start {
+            Start::End => Cursor::at(end.place, end.next_sequence),
+            _ => seek::find(&dir, start)?,
+        };
+        Ok((end, is_new))
+    }
+
+    fn holding(&self, held: Held, now: Instant) -> Hold {
+        match self.hold {
+            Some(hold) if hold.held == held => hold,
+            Some(hold) if hold.held.sequence == held.sequence => Hold {
+                held,
+                grown: match hold.held.bytes == held.bytes {
+                    true => hold.grown,
+                    false => now,
+                },
+                ..hold
+            },
+            _ => Hold {
+                held,
+                since: now,
+                grown: now,
+            },
         }
     }
 }

@@ -12,7 +12,6 @@
 
 use std::fmt;
 
-use super::restore::Restored;
 use crate::{
     domain::id::{ProcessName, Revision, Uid},
     sync::{Arc, AtomicI64, Handoff, Ordering, Swap},
@@ -81,14 +80,14 @@ impl<B: Body> Node<B> {
     }
 
     /// A state published before this registry was; see `restore`.
-    pub(super) fn restored(slot: u32, revision: i64, process: Restored<B>) -> Self {
+    pub(super) fn restored(slot: u32, uid: Uid, version: i64, body: B, deleted: bool) -> Self {
         Self {
             slot,
-            tag: Tag::new(process.body.weight(), process.deleted),
-            payload: Payload::Body(process.body),
-            version: process.version,
-            uid: process.uid,
-            revision: AtomicI64::new(revision),
+            tag: Tag::new(body.weight(), deleted),
+            payload: Payload::Body(body),
+            version,
+            uid,
+            revision: AtomicI64::new(0),
             previous: Handoff::new(None),
         }
     }

@@ -68,7 +68,15 @@ impl<B: Body> Registry<B> {
                 process.revision.get()
             };
             let created = process.created.get().min(revision);
-            let node = Arc::new(Node::restored(index, revision, process));
+            let Restored {
+                uid,
+                version,
+                body,
+                deleted,
+                ..
+            } = process;
+            let node = Arc::new(Node::restored(index, uid, version, body, deleted));
+            node.set_revision(revision);
             let slot = Arc::new(Slot::new(Arc::clone(&node)));
             log.base.restore(node, revision, created);
             log.roster.add(Arc::clone(&slot));

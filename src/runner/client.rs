@@ -1,46 +1,78 @@
-//! The daemon's end of one run: a task that speaks with the shim.
+//! The daemon's end of one run: a task that speaks with its shim, and finds it
+//! another one if it dies.
 //!
 //! Invariants: events keep their order and none is dropped; a stop is never
 //! lost, however early it comes; what waits is bounded, and a full queue only
-//! makes this task read less. Deliberately absent: threads, timers, policy.
+//! makes this task read less; a run is given up, and then killed, only if shim
+//! after shim dies before it can say a word. Deliberately absent: threads, policy.
 
-use std::{collections::VecDeque, ffi::OsString, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+mod hear;
+mod shims;
+
+use std::{
+    collections::VecDeque, ffi::OsString, future::Future, io, os::fd::OwnedFd, path::PathBuf,
+    pin::Pin, sync::Arc, time::Duration,
+};
 
 use tokio::{
     io::Ready,
-    sync::{mpsc, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    Program, REQUESTS_MAX, SignalError,
-    connection::{self, Connection, Heard},
-    recovery::{Lost, MainProcess, Round},
-    spawner::{self, NOTICES_MAX, Notice, Spawn, Spawner},
+    Program, REQUESTS_MAX, SignalError, Stopped, Write, Written,
+    connection::{self, Connection},
+    look::Found,
+    recovery::MainProcess,
+    spawner::{self, NOTICES_MAX, Notice, Spawner, Task},
 };
 use crate::{
     domain::{
         id::ProcessName,
         run::{RunEvent, SignalScope, StopPlan},
     },
-    shim::{definition::Definition, protocol::Message, sys},
+    shim::{definition::Definition, protocol::Message, record::RunRecord, sys},
 };
 
-/// What begins a run.
-pub(super) struct Start {
+/// What every run is driven with.
+#[derive(Debug, Clone)]
+pub(super) struct Means {
     pub(super) spawner: &'static Spawner,
     pub(super) program: Arc<Program>,
     pub(super) shim_env: Vec<(OsString, OsString)>,
     pub(super) name: ProcessName,
-    pub(super) definition: Definition,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+    /// The run directory.
+    pub(super) path: PathBuf,
+}
+
+/// Where a run comes from.
+pub(super) enum Origin {
+    /// It begins now.
+    Launch(Box<Definition>),
+    /// An earlier daemon began it.
+    Adopt(StopPlan),
 }
 
 /// Something to be answered.
 #[derive(Debug)]
-pub(super) struct Request {
-    pub(super) ask: Ask,
-    pub(super) answer: oneshot::Sender<Result<(), SignalError>>,
+pub(super) enum Request {
+    /// Do it.
+    Act {
+        ask: Ask,
+        answer: oneshot::Sender<Result<(), SignalError>>,
+    },
+    /// Write to standard input.
+    Write {
+        write: Write,
+        answer: oneshot::Sender<Result<Written, SignalError>>,
+    },
+}
+
+/// Who waits for a shim's answer.
+enum Answering {
+    Act(oneshot::Sender<Result<(), SignalError>>),
+    Write(oneshot::Sender<Result<Written, SignalError>>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,79 +80,92 @@ pub(super) enum Ask {
     Signal { number: i32, scope: SignalScope },
     Freeze,
     Thaw,
+    Resize { rows: u16, columns: u16 },
 }
 
 /// Events that wait to be taken before the shim is not read from any more.
 const EVENTS_WAITING_MAX: usize = 16;
+/// So many shims of one run may die without a word within this time.
+const DEATHS_MAX: usize = 5;
+const DEATHS_WITHIN: Duration = Duration::from_secs(10);
+/// A shim that does not answer for so long is reported.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Run directories that are looked at at once, in the whole process.
+static LOOKS: Semaphore = Semaphore::const_new(8);
+
+type Looking = Pin<Box<dyn Future<Output = Found> + Send>>;
 
 struct Client {
-    name: ProcessName,
+    means: Means,
+    adopts: bool,
     connection: Option<Connection>,
-    answers: Vec<(u64, oneshot::Sender<Result<(), SignalError>>)>,
+    looking: Option<Looking>,
+    /// For the spawner, as soon as it takes it.
+    asks: VecDeque<spawner::Request>,
+    notices: mpsc::Sender<Notice>,
+    answers: Vec<(u64, Answering)>,
     /// Events the owner has not taken yet.
     waiting: VecDeque<RunEvent>,
-    identity: RunIdentity,
-    main: Option<MainProcess>,
-    has_cgroup: bool,
-    exit_told: bool,
-    phase: Phase,
-}
-
-/// What is needed to find the run without its shim.
-struct RunIdentity {
-    label: String,
-    daemon_pid: i32,
-    use_cgroup: bool,
-    kill_timeout: Duration,
     shim_pid: i32,
-    shim_start_ticks: u64,
+    /// Whether this shim has told of its run.
+    answered: bool,
+    /// Whether it says that standard input can be written to.
+    stdin_open: bool,
+    has_terminal: bool,
+    /// When its silence is reported.
+    silent_until: Option<Instant>,
+    /// Shims that died, and whether without a word.
+    deaths: VecDeque<(Instant, bool)>,
+    /// Between two looks.
+    pause: Duration,
+    record: Option<RunRecord>,
+    main: Option<MainProcess>,
+    cgroup: Option<String>,
+    /// What outlives the shim with us.
+    kept: Arc<Vec<(u8, OwnedFd)>>,
+    kill_timeout: Duration,
+    begun_told: bool,
+    exit_told: bool,
+    /// The spawner is asked how the main process ended.
+    exit_asked: bool,
+    /// `Empty` was said meanwhile.
+    empty_waits: bool,
+    phase: Phase,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The spawner has the request.
+    /// The spawner has the request for a shim.
     Starting,
     /// The shim is spoken with.
     Connected,
-    /// The shim is gone and the run is not known to be empty.
-    Broken,
+    /// The run directory is looked at.
+    Looking,
     /// The spawner clears the run.
-    Recovering,
-    /// `Empty` was told.
+    Clearing,
+    /// The last event was told.
     Over,
 }
 
-/// Begins a run and sees it to its end.
+/// Begins a run, or takes it over, and sees it to its end.
 pub(super) async fn drive(
-    start: Start,
+    means: Means,
+    origin: Origin,
     mut requests: mpsc::Receiver<Request>,
     mut stops: watch::Receiver<Option<StopPlan>>,
     events: mpsc::Sender<RunEvent>,
 ) {
     // A sender is kept, so that receiving never ends.
     let (notices, mut incoming) = mpsc::channel(NOTICES_MAX);
-    let mut client = Client::new(start.name, &start.definition);
-    let spawn = Spawn {
-        program: start.program,
-        shim_env: start.shim_env,
-        definition: start.definition,
-        stdout: start.stdout,
-        stderr: start.stderr,
-        notices: notices.clone(),
-    };
-    start
-        .spawner
-        .request(spawner::Request::Spawn(Box::new(spawn)))
-        .await;
-    while client.phase != Phase::Over || !client.waiting.is_empty() {
-        if client.phase == Phase::Broken {
-            let lost = client.give_up(notices.clone());
-            start
-                .spawner
-                .request(spawner::Request::Recover(Box::new(lost)))
-                .await;
+    let mut client = Client::new(means, origin, notices);
+    while client.phase != Phase::Over || !client.waiting.is_empty() || !client.asks.is_empty() {
+        while let Some(ask) = client.asks.pop_front() {
+            client.means.spawner.request(ask).await;
         }
         let taking = client.waiting.len() < EVENTS_WAITING_MAX;
+        let silent_until = client.silent_until;
         tokio::select! {
             permit = events.reserve(), if !client.waiting.is_empty() => match permit {
                 Ok(permit) => if let Some(event) = client.waiting.pop_front() {
@@ -131,9 +176,11 @@ pub(super) async fn drive(
             },
             Some(notice) = incoming.recv(), if taking => client.notice(notice, &mut stops),
             ready = readiness(client.connection.as_ref()), if taking => client.converse(ready),
+            found = finding(&mut client.looking), if taking => client.found(found, &mut stops),
             Ok(()) = stops.changed(), if client.phase == Phase::Connected => client.stop(&mut stops),
             Some(request) = requests.recv(), if client.takes_requests() =>
                 client.request(request),
+            () = at(silent_until), if silent_until.is_some() => client.report_silence(),
         }
     }
 }
@@ -146,65 +193,100 @@ async fn readiness(connection: Option<&Connection>) -> io::Result<Ready> {
     }
 }
 
+async fn finding(looking: &mut Option<Looking>) -> Found {
+    match looking {
+        Some(found) => found.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    pub(super) fn refuse(self, error: SignalError) {
+        match self {
+            Self::Act { answer, .. } => Answering::Act(answer).refuse(error),
+            Self::Write { answer, .. } => Answering::Write(answer).refuse(error),
+        }
+    }
+}
+
+// === impl Answering ===
+
+impl Answering {
+    /// It does not matter whether anybody still waits.
+    fn refuse(self, error: SignalError) {
+        match self {
+            Self::Act(answer) => drop(answer.send(Err(error))),
+            Self::Write(answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+// === impl Ask ===
+
+impl Ask {
+    fn message(self) -> Message {
+        match self {
+            Self::Signal { number, scope } => Message::Signal { number, scope },
+            Self::Freeze => Message::Freeze,
+            Self::Thaw => Message::Thaw,
+            Self::Resize { rows, columns } => Message::Resize { rows, columns },
+        }
+    }
+}
+
 // === impl Client ===
 
 impl Client {
-    fn new(name: ProcessName, definition: &Definition) -> Self {
-        Self {
-            name,
+    fn new(means: Means, origin: Origin, notices: mpsc::Sender<Notice>) -> Self {
+        let (kill_timeout, definition) = match origin {
+            Origin::Launch(definition) => (definition.stop.kill_timeout, Some(definition)),
+            Origin::Adopt(stop) => (stop.kill_timeout, None),
+        };
+        let mut client = Self {
+            means,
+            adopts: definition.is_none(),
             connection: None,
+            looking: None,
+            asks: VecDeque::new(),
+            notices,
             answers: Vec::new(),
             waiting: VecDeque::new(),
-            identity: RunIdentity {
-                label: definition.label.clone(),
-                daemon_pid: definition.daemon_pid,
-                use_cgroup: definition.use_cgroup,
-                kill_timeout: definition.stop.kill_timeout,
-                shim_pid: 0,
-                shim_start_ticks: 0,
-            },
+            shim_pid: 0,
+            answered: false,
+            stdin_open: false,
+            has_terminal: false,
+            silent_until: None,
+            deaths: VecDeque::new(),
+            pause: PAUSE_MIN,
+            record: None,
             main: None,
-            has_cgroup: false,
+            cgroup: None,
+            kept: Arc::default(),
+            kill_timeout,
+            begun_told: false,
             exit_told: false,
+            exit_asked: false,
+            empty_waits: false,
             phase: Phase::Starting,
+        };
+        match definition {
+            Some(definition) => client.spawn(Task::Begin(definition)),
+            None => client.look_after(Duration::ZERO),
         }
+        client
     }
+}
 
-    fn notice(&mut self, notice: Notice, stops: &mut watch::Receiver<Option<StopPlan>>) {
-        match notice {
-            Notice::Spawned {
-                shim_pid,
-                start_ticks,
-                ctl,
-            } => {
-                self.identity.shim_pid = shim_pid;
-                self.identity.shim_start_ticks = start_ticks;
-                self.phase = Phase::Connected;
-                match Connection::new(ctl) {
-                    Ok(connection) => self.connection = Some(connection),
-                    Err(error) => {
-                        tracing::error!(name = %self.name, %error, "cannot watch a shim's socket");
-                        self.phase = Phase::Broken;
-                    }
-                }
-                self.stop(stops);
-            }
-            Notice::SpawnFailed(error) => {
-                self.event(RunEvent::Exited(sys::spawn_error_exit(error)));
-                self.event(RunEvent::Empty);
-            }
-            Notice::ShimEnded => {
-                // A child that never got to exec may still hold the socket open,
-                // so its end is no sign.
-                self.read_rest();
-                if self.phase == Phase::Connected {
-                    self.phase = Phase::Broken;
-                }
-            }
-            Notice::Event(event) => self.event(event),
-        }
-    }
-
+impl Client {
     fn stop(&mut self, stops: &mut watch::Receiver<Option<StopPlan>>) {
         let plan = *stops.borrow_and_update();
         if let (Some(plan), Some(connection)) = (plan, &mut self.connection) {
@@ -212,129 +294,60 @@ impl Client {
         }
     }
 
-    /// Not before there is a shim to ask.
+    /// Not while there is no shim to ask.
     fn takes_requests(&self) -> bool {
-        self.phase != Phase::Starting && self.answers.len() < REQUESTS_MAX
+        match self.phase {
+            Phase::Starting | Phase::Looking => false,
+            Phase::Connected => self.answers.len() < REQUESTS_MAX,
+            Phase::Clearing | Phase::Over => true,
+        }
     }
 
     fn request(&mut self, request: Request) {
         let Some(connection) = &mut self.connection else {
-            let _ = request.answer.send(Err(SignalError::Gone)); // nobody waits
+            request.refuse(SignalError::Gone);
             return;
         };
-        let seq = connection.send(&match request.ask {
-            Ask::Signal { number, scope } => Message::Signal { number, scope },
-            Ask::Freeze => Message::Freeze,
-            Ask::Thaw => Message::Thaw,
-        });
-        self.answers.push((seq, request.answer));
-    }
-
-    /// Reads and writes what the socket is ready for.
-    fn converse(&mut self, ready: io::Result<Ready>) {
-        let Ok(ready) = ready else {
-            self.broken();
-            return;
-        };
-        if let (Some(connection), true) = (&mut self.connection, ready.is_writable()) {
-            connection.flush();
-        }
-        if ready.is_readable() || ready.is_read_closed() {
-            self.read();
-        }
-    }
-
-    /// Reads until there is nothing, or enough events wait.
-    fn read(&mut self) {
-        let mut buffer = connection::buffer();
-        while let Some(connection) = &self.connection
-            && self.waiting.len() < EVENTS_WAITING_MAX
-        {
-            let heard = connection.receive(&mut buffer);
-            if !self.heard(heard) {
+        let (message, answering) = match request {
+            Request::Act {
+                ask: Ask::Resize { .. },
+                answer,
+            } if !self.has_terminal => {
+                let none = SignalError::Refused(libc::ENOTTY);
+                let _ = answer.send(Err(none)); // nobody waits
                 return;
             }
-        }
-    }
-
-    /// Reads all that a shim said before it ended; the socket bounds it.
-    fn read_rest(&mut self) {
-        let mut buffer = connection::buffer();
-        while let Some(connection) = &self.connection {
-            let heard = connection.receive_rest(&mut buffer);
-            if !self.heard(heard) {
+            Request::Act { ask, answer } => (ask.message(), Answering::Act(answer)),
+            // An older shim, which knows no such message, says nothing of it.
+            Request::Write { answer, .. } if self.answered && !self.stdin_open => {
+                let closed = Written {
+                    total: 0,
+                    stopped: Some(Stopped::NotOpen),
+                };
+                let _ = answer.send(Ok(closed)); // nobody waits
                 return;
             }
-        }
-    }
-
-    /// `false` if there was nothing.
-    fn heard(&mut self, heard: Heard) -> bool {
-        match heard {
-            Heard::Message(message) => self.hear(message),
-            Heard::Refused(error) => {
-                tracing::warn!(name = %self.name, "a message of its shim {error}");
+            Request::Write { answer, .. } if !self.answered => {
+                let later = SignalError::Refused(libc::EAGAIN);
+                let _ = answer.send(Err(later)); // nobody waits
+                return;
             }
-            Heard::Closed => self.broken(),
-            Heard::Nothing => return false,
-        }
-        true
-    }
-
-    fn hear(&mut self, message: Message) {
-        match message {
-            Message::Spawned {
-                pid,
-                start_ticks,
-                cgroup,
-            } => {
-                self.main = Some(MainProcess {
-                    pid,
-                    start_ticks,
-                    started: false,
-                });
-                self.has_cgroup = cgroup.is_some();
-                self.event(RunEvent::Spawned {
-                    pid,
-                    cgroup_path: cgroup.map(Into::into),
-                });
+            Request::Write { write, answer } => {
+                let Write {
+                    offset,
+                    bytes,
+                    close,
+                } = write;
+                let message = Message::Write {
+                    offset,
+                    bytes,
+                    close,
+                };
+                (message, Answering::Write(answer))
             }
-            Message::Started => {
-                if let Some(main) = &mut self.main {
-                    main.started = true;
-                }
-                self.event(RunEvent::Started);
-            }
-            Message::SpawnFailed { error, .. } => {
-                self.event(RunEvent::Exited(sys::spawn_error_exit(error)))
-            }
-            Message::Exited(exit) => self.event(RunEvent::Exited(exit)),
-            Message::Killing => self.event(RunEvent::Killing),
-            Message::Survivors(pids) => self.event(RunEvent::Survivors(pids)),
-            Message::Empty => self.event(RunEvent::Empty),
-            Message::Reply { seq, errno } => self.answer(seq, errno),
-            // Nothing to do, or not said by a shim.
-            Message::Hello { .. }
-            | Message::Define
-            | Message::Stop(_)
-            | Message::Signal { .. }
-            | Message::Freeze
-            | Message::Thaw => {}
-        }
-    }
-
-    fn answer(&mut self, seq: u64, errno: i32) {
-        let Some(at) = self.answers.iter().position(|(asked, _)| *asked == seq) else {
-            return;
         };
-        let (_, answer) = self.answers.swap_remove(at);
-        let result = match errno {
-            0 => Ok(()),
-            libc::ESRCH => Err(SignalError::Gone),
-            libc::ENOTSUP => Err(SignalError::NoCgroup),
-            errno => Err(SignalError::Refused(errno)),
-        };
-        let _ = answer.send(result); // nobody waits
+        let seq = connection.send(&message);
+        self.answers.push((seq, answering));
     }
 
     /// Every event passes here: `Exited` once, `Empty` once and last.
@@ -342,53 +355,26 @@ impl Client {
         match event {
             _ if self.phase == Phase::Over => return,
             RunEvent::Exited(_) if self.exit_told => return,
-            RunEvent::Exited(_) => self.exit_told = true,
+            RunEvent::Exited(_) => {
+                self.exit_told = true;
+                self.release(false);
+            }
             RunEvent::Empty => {
-                self.phase = Phase::Over;
-                self.close();
+                self.over();
                 if !self.exit_told {
                     self.exit_told = true;
                     self.waiting.push_back(RunEvent::Exited(sys::lost_exit()));
                 }
             }
+            RunEvent::NotBegun => self.over(),
             _ => {}
         }
         self.waiting.push_back(event);
     }
 
-    fn broken(&mut self) {
-        self.close();
-        if self.phase == Phase::Connected {
-            self.phase = Phase::Broken;
-        }
-    }
-
-    fn close(&mut self) {
-        self.connection = None;
-        for (_, answer) in self.answers.drain(..) {
-            let _ = answer.send(Err(SignalError::Gone)); // nobody waits
-        }
-    }
-
-    /// Hands the run over to whoever clears it.
-    fn give_up(&mut self, notices: mpsc::Sender<Notice>) -> Lost {
-        self.close();
-        self.phase = Phase::Recovering;
-        let identity = &self.identity;
-        tracing::warn!(name = %self.name, shim = identity.shim_pid, "the shim of a run is gone");
-        Lost {
-            shim_pid: identity.shim_pid,
-            since_ticks: identity.shim_start_ticks,
-            main: self.main,
-            exit_told: self.exit_told,
-            daemon_pid: identity.daemon_pid,
-            label: identity.label.clone(),
-            may_have_cgroup: identity.use_cgroup,
-            // Without a cgroup nobody else can claim what came to us.
-            takes_orphans: self.main.is_some() && !self.has_cgroup,
-            kill_timeout: identity.kill_timeout,
-            notices,
-            round: Round::default(),
-        }
+    fn over(&mut self) {
+        self.phase = Phase::Over;
+        self.close(SignalError::Gone);
+        self.kept = Arc::default();
     }
 }

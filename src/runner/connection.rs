@@ -31,7 +31,8 @@ pub(super) struct Connection {
 /// What was read.
 #[derive(Debug)]
 pub(super) enum Heard {
-    Message(Message),
+    /// With the descriptors that came along.
+    Message(Message, Vec<OwnedFd>),
     /// It was no message.
     Refused(DecodeError),
     /// There is nothing to read for now.
@@ -46,21 +47,33 @@ struct Packet {
     is_stop: bool,
 }
 
-/// The spawner has sent `Hello` and `Define`.
+/// The spawner has sent `Hello`, and `Define` or `Adopt`.
 const SENT_BY_SPAWNER: u64 = 2;
 
 // === impl Connection ===
 
 impl Connection {
-    /// Watches `ctl` from now on.
+    /// Of a shim that the spawner has started.
     pub(super) fn new(ctl: OwnedFd) -> io::Result<Self> {
+        Self::watch(ctl, SENT_BY_SPAWNER)
+    }
+
+    /// Of a shim that was there before.
+    pub(super) fn meet(ctl: OwnedFd) -> io::Result<Self> {
+        let mut connection = Self::watch(ctl, 0)?;
+        connection.send(&Message::hello());
+        Ok(connection)
+    }
+
+    /// Watches `ctl` from now on.
+    fn watch(ctl: OwnedFd, seq: u64) -> io::Result<Self> {
         // SAFETY: an OwnedFd names the same open descriptor until it is dropped,
         // and nobody takes it out of the AsyncFd.
         let ctl = unsafe { AsyncFd::register(ctl) }?;
         Ok(Self {
             ctl,
             outbox: VecDeque::new(),
-            seq: SENT_BY_SPAWNER,
+            seq,
         })
     }
 
@@ -91,7 +104,7 @@ impl Connection {
     pub(super) fn flush(&mut self) {
         while let Some(packet) = self.outbox.front() {
             let sent = self.ctl.try_io(Interest::WRITABLE, |fd| {
-                ctl::send(fd.as_fd(), &packet.bytes, None).map_err(io::Error::from)
+                ctl::send(fd.as_fd(), &packet.bytes, &[]).map_err(io::Error::from)
             });
             match sent {
                 Ok(()) => {
@@ -137,8 +150,8 @@ pub(super) fn buffer() -> Vec<u8> {
 /// `None` if it is to be tried again.
 fn heard(received: io::Result<Received>, buffer: &[u8]) -> Option<Heard> {
     Some(match received {
-        Ok(Received::Packet(size, _)) => match Message::decode(&buffer[..size]) {
-            Ok((_, message)) => Heard::Message(message),
+        Ok(Received::Packet(size, passed)) => match Message::decode(&buffer[..size]) {
+            Ok((_, message)) => Heard::Message(message, passed),
             Err(error) => Heard::Refused(error),
         },
         Ok(Received::Closed) => Heard::Closed,

@@ -15,9 +15,14 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use self::play::Play;
-use super::{Answer, Launch, Run, Runner, SignalError};
-use crate::domain::run::{Outcome, RunEvent, SignalScope, SpawnError, StopPlan};
+use self::play::{Begin, Play};
+use super::{
+    Adopt, Answer, Launch, Run, Runner, SignalError, Stopped, Write, WriteAnswer, Written,
+};
+use crate::domain::{
+    id::Uid,
+    run::{Outcome, RunEvent, SignalScope, SpawnError, StopPlan},
+};
 
 /// How a run goes if nobody intervenes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +49,17 @@ pub enum OnStop {
     Ignores,
 }
 
+/// What an earlier daemon left of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// It runs, and goes on by this script.
+    Running(Script),
+    /// Its main process ended like this and nothing is left.
+    Ended(Outcome),
+    /// It never came to be.
+    NotBegun,
+}
+
 /// What a run was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
@@ -55,6 +71,10 @@ pub enum Asked {
     Freeze,
     /// [`Run::thaw`].
     Thaw,
+    /// [`Run::resize`]: rows, columns.
+    Resize(u16, u16),
+    /// [`Run::write`], of so many bytes.
+    Write(usize),
 }
 
 /// The runner; clones are the same one.
@@ -66,8 +86,8 @@ pub struct FakeRunner {
 /// The test's end of one run; clones are the same one.
 #[derive(Debug, Clone)]
 pub struct FakeRun {
-    /// What it was launched with.
-    pub launch: Arc<Launch>,
+    /// What it was launched with; `None` if it was adopted.
+    pub launch: Option<Arc<Launch>>,
     hand: mpsc::Sender<Hand>,
     record: Arc<Record>,
 }
@@ -83,12 +103,15 @@ struct State {
     default: Script,
     next: VecDeque<Script>,
     runs: Vec<FakeRun>,
+    left: Vec<(Uid, i64, Left)>,
+    forgotten: Vec<(Uid, i64)>,
     pid: i32,
 }
 
 #[derive(Debug, Default)]
 struct Record {
     asked: Mutex<Vec<Asked>>,
+    written: Mutex<u64>,
     changed: Notify,
 }
 
@@ -144,13 +167,24 @@ impl FakeRunner {
         self.state().next.push_back(script);
     }
 
-    /// Launches so far.
+    /// A run of an earlier daemon, to be found.
+    pub fn leave(&self, uid: Uid, run_id: i64, left: Left) {
+        self.state().left.push((uid, run_id, left));
+    }
+
+    /// What was cleared away so far.
+    #[must_use]
+    pub fn forgotten(&self) -> Vec<(Uid, i64)> {
+        self.state().forgotten.clone()
+    }
+
+    /// Launches and adoptions so far.
     #[must_use]
     pub fn launches(&self) -> usize {
         self.state().runs.len()
     }
 
-    /// The run of launch number `index` (from 0), waiting for it.
+    /// The run of launch or adoption number `index` (from 0), waiting for it.
     pub async fn run(&self, index: usize) -> FakeRun {
         loop {
             let launched = self.shared.launched.notified();
@@ -170,27 +204,62 @@ impl FakeRunner {
 
 impl Runner for FakeRunner {
     fn launch(&self, launch: Launch, events: mpsc::Sender<RunEvent>) -> Box<dyn Run> {
+        let mut state = self.state();
+        let script = state.next.pop_front();
+        let script = script.unwrap_or_else(|| state.default.clone());
+        drop(state);
+        let stop = launch.stop;
+        self.play(Some(launch), stop, Begin::Launched, script, events)
+    }
+
+    fn adopt(&self, adopt: Adopt, events: mpsc::Sender<RunEvent>) -> Box<dyn Run> {
+        let is_it =
+            |(uid, run_id, _): &(Uid, i64, Left)| (*uid, *run_id) == (adopt.uid, adopt.run_id);
+        let left = self.state().left.iter().find(|run| is_it(run)).cloned();
+        let (begin, script) = match left {
+            Some((_, _, Left::Running(script))) => (Begin::Adopted, script),
+            Some((_, _, Left::Ended(outcome))) => (Begin::Ended(outcome), Script::default()),
+            Some((_, _, Left::NotBegun)) | None => (Begin::NotBegun, Script::default()),
+        };
+        self.play(None, adopt.stop, begin, script, events)
+    }
+
+    fn found(&self) -> Vec<(Uid, i64)> {
+        let state = self.state();
+        state.left.iter().map(|(uid, id, _)| (*uid, *id)).collect()
+    }
+
+    fn forget(&self, uid: Uid, run_id: i64) {
+        self.state().forgotten.push((uid, run_id));
+    }
+}
+
+impl FakeRunner {
+    fn play(
+        &self,
+        launch: Option<Launch>,
+        launch_stop: StopPlan,
+        begin: Begin,
+        script: Script,
+        events: mpsc::Sender<RunEvent>,
+    ) -> Box<dyn Run> {
         let (hand, hands) = mpsc::channel(HANDS_MAX);
         let (stop, stops) = watch::channel(None);
         let (over, is_over) = watch::channel(false);
         let record = Arc::new(Record::default());
-        let launch_stop = launch.stop;
-        let (script, pid) = {
+        let pid = {
             let mut state = self.state();
-            let script = state
-                .next
-                .pop_front()
-                .unwrap_or_else(|| state.default.clone());
             state.pid += 1;
             state.runs.push(FakeRun {
-                launch: Arc::new(launch),
+                launch: launch.map(Arc::new),
                 hand,
                 record: Arc::clone(&record),
             });
-            (script, FIRST_PID + state.pid)
+            FIRST_PID + state.pid
         };
         self.shared.launched.notify_waiters();
         let play = Play {
+            begin,
             script,
             launch_stop,
             pid,
@@ -279,6 +348,33 @@ impl Run for Handle {
 
     fn thaw(&self) -> Answer {
         self.answer(Asked::Thaw)
+    }
+
+    fn resize(&self, rows: u16, columns: u16) -> Answer {
+        self.answer(Asked::Resize(rows, columns))
+    }
+
+    /// All of it is taken at once.
+    fn write(&self, write: Write) -> WriteAnswer {
+        self.note(Asked::Write(write.bytes.len()));
+        let (answer, receiver) = oneshot::channel();
+        let mut total = lock(&self.record.written);
+        let result = if *self.over.borrow() {
+            Err(SignalError::Gone)
+        } else if write.offset.is_some_and(|offset| offset != *total) {
+            Ok(Written {
+                total: *total,
+                stopped: Some(Stopped::Offset),
+            })
+        } else {
+            *total += u64::try_from(write.bytes.len()).unwrap_or(0);
+            Ok(Written {
+                total: *total,
+                stopped: None,
+            })
+        };
+        let _ = answer.send(result); // its receiver is here
+        receiver
     }
 }
 

@@ -1,10 +1,11 @@
-//! Clearing a run whose shim died before the run was empty.
+//! Clearing a run that no shim can own: shim after shim died, or its records are
+//! damaged.
 //!
-//! What descended from the shim has become ours, because this process is a
-//! subreaper: the end of the main process can still be told, and everything else
-//! is killed. Invariants: an end that was not seen is told as unknown, never
-//! guessed; `Empty` only when nothing of the run is found any more. Deliberately
-//! absent: a grace period; whoever killed the shim gave none.
+//! If its first shim was ours, its main process has become our child, because this
+//! process is a subreaper, and its end can still be told; everything is killed.
+//! Invariants: an end that was not seen is told as unknown, never guessed; `Empty`
+//! only when nothing of the run is found any more. Deliberately absent: a grace
+//! period; whoever kills shims gives none.
 
 use std::{
     collections::VecDeque,
@@ -15,53 +16,41 @@ use tokio::sync::mpsc;
 
 use super::spawner::Notice;
 use crate::{
-    domain::run::{Exit, RunEvent, SpawnError},
+    domain::run::{Exit, RunEvent},
     shim::{
         cgroup::Cgroup,
+        kin::Kin,
+        record::ProcessIdentity,
         sys::{self, Reaped},
-        tree::{self, Stat},
+        tree,
     },
 };
 
 /// An ended process that some dead shim left to us.
 #[derive(Debug)]
 pub(super) struct Orphan {
-    pub(super) pid: i32,
-    pub(super) start_ticks: u64,
+    pub(super) identity: ProcessIdentity,
     pub(super) reaped: Reaped,
 }
 
 /// The main process as the shim told of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MainProcess {
-    pub(super) pid: i32,
-    pub(super) start_ticks: u64,
-    /// Whether exec was confirmed; else an exit code would not be the program's.
+    pub(super) identity: ProcessIdentity,
+    /// Whether exec was confirmed; else an exit code may not be the program's.
     pub(super) started: bool,
 }
 
-/// What a round of clearing works from.
-#[derive(Debug)]
-pub(super) struct Surroundings<'a> {
-    pub(super) orphans: &'a VecDeque<Orphan>,
-    /// Descendants of this process that are not below a living shim.
-    pub(super) below: Vec<Stat>,
-}
-
-/// A run without its shim.
+/// A run without a shim.
 #[derive(Debug)]
 pub(super) struct Lost {
+    /// The last one it had.
     pub(super) shim_pid: i32,
-    /// Start of the shim: what is older was not started by it.
-    pub(super) since_ticks: u64,
     pub(super) main: Option<MainProcess>,
     /// Whether its end was told already.
     pub(super) exit_told: bool,
-    pub(super) daemon_pid: i32,
-    pub(super) label: String,
-    pub(super) may_have_cgroup: bool,
-    /// Whether whatever came to us since the run began is taken to be of it.
-    pub(super) takes_orphans: bool,
+    /// Path of its cgroup below the hierarchy.
+    pub(super) cgroup: Option<String>,
     pub(super) kill_timeout: Duration,
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) round: Round,
@@ -71,17 +60,26 @@ pub(super) struct Lost {
 #[derive(Debug, Default)]
 pub(super) struct Round {
     cgroup: Option<Cgroup>,
+    kin: Option<Kin>,
     deadline: Option<Instant>,
     killing_told: bool,
     survivors_told: bool,
 }
 
-// === impl Surroundings ===
+// === impl MainProcess ===
 
-impl Surroundings<'_> {
-    fn is_below(&self, process: &Stat) -> bool {
-        let same = |p: &Stat| p.pid == process.pid && p.start_ticks == process.start_ticks;
-        self.below.iter().any(same)
+impl MainProcess {
+    /// How it ended, if it did as our child.
+    pub(super) fn end(&self, orphans: &VecDeque<Orphan>) -> Option<Exit> {
+        let is_it = |orphan: &&Orphan| orphan.identity == self.identity;
+        let reaped = orphans.iter().find(is_it).map(|orphan| orphan.reaped);
+        let reaped = reaped.or_else(|| sys::peek(self.identity.pid).filter(|_| self.is_there()));
+        reaped.map(|reaped| reaped.main_exit(self.started, false))
+    }
+
+    fn is_there(&self) -> bool {
+        let now = tree::stat(self.identity.pid);
+        now.is_some_and(|now| now.start_ticks == self.identity.start_ticks)
     }
 }
 
@@ -89,21 +87,26 @@ impl Surroundings<'_> {
 
 impl Lost {
     /// Before the first round. Reads files, so not the client's business.
-    pub(super) fn find_cgroup(&mut self) {
-        if self.may_have_cgroup {
-            let found = Cgroup::locate(self.daemon_pid, &self.label);
-            self.round.cgroup = found.filter(Cgroup::exists);
-        }
+    pub(super) fn find_members(&mut self) {
+        self.round.cgroup = self.cgroup.as_deref().and_then(Cgroup::find);
+        self.round.kin = self
+            .main
+            .map(|main| Kin::new(main.identity, main.is_there()));
     }
 
     /// One round; the shim has been reaped. `true` if nothing is left.
-    pub(super) fn clear(&mut self, around: &Surroundings<'_>) -> bool {
-        let members = self.members(around);
+    pub(super) fn clear(&mut self, orphans: &VecDeque<Orphan>) -> bool {
+        if let (Some(kin), Some(main)) = (&mut self.round.kin, self.main)
+            && !main.is_there()
+        {
+            kin.main_ended();
+        }
+        let members = self.members();
         if !members.is_empty() {
-            self.kill(&members, around);
+            self.kill();
         }
         if !self.exit_told
-            && let Some(exit) = self.exit(around)
+            && let Some(exit) = self.exit(orphans)
         {
             self.exit_told = true;
             self.tell(RunEvent::Exited(exit));
@@ -119,66 +122,41 @@ impl Lost {
         true
     }
 
-    /// Live processes of the run: those of its cgroup, and of the descendants of
-    /// this process those of its session or group.
-    fn members(&self, around: &Surroundings<'_>) -> Vec<i32> {
-        let mut pids = self
-            .round
-            .cgroup
-            .as_ref()
-            .map(Cgroup::pids)
-            .unwrap_or_default();
-        let main = self.main.map(|main| main.pid);
-        for process in around.below.iter().filter(|process| !process.zombie) {
-            let of_main = main == Some(process.session) || main == Some(process.group);
-            let since = process.start_ticks >= self.since_ticks;
-            if since && (of_main || self.takes_orphans) && !pids.contains(&process.pid) {
-                pids.push(process.pid);
-            }
+    /// Live processes of the run.
+    fn members(&mut self) -> Vec<i32> {
+        let cgroup = self.round.cgroup.as_ref();
+        let mut pids = cgroup.map(Cgroup::pids).unwrap_or_default();
+        if let Some(kin) = &mut self.round.kin {
+            pids.extend(kin.living(cgroup).iter().map(|process| process.pid));
         }
         pids.sort_unstable();
+        pids.dedup();
         pids
     }
 
-    fn kill(&mut self, members: &[i32], around: &Surroundings<'_>) {
+    fn kill(&mut self) {
         if !self.round.killing_told {
             self.round.killing_told = true;
             self.tell(RunEvent::Killing);
         }
         if let Some(cgroup) = &self.round.cgroup {
-            cgroup.kill();
             // A frozen cgroup dies of SIGKILL all the same; before Linux 5.14
-            // the signals below do it.
+            // the signals do it.
+            cgroup.kill();
+            cgroup.signal(libc::SIGKILL);
         }
-        for pid in members {
-            let is_it = || {
-                let in_cgroup = self.round.cgroup.as_ref().is_some_and(|c| c.contains(*pid));
-                in_cgroup || tree::stat(*pid).is_some_and(|now| around.is_below(&now))
-            };
-            let _ = sys::kill_if(*pid, libc::SIGKILL, is_it); // gone meanwhile
+        if let Some(kin) = &mut self.round.kin {
+            kin.signal(self.round.cgroup.as_ref(), libc::SIGKILL);
         }
     }
 
     /// The end of the main process, if it is known or can never be.
-    fn exit(&self, around: &Surroundings<'_>) -> Option<Exit> {
+    fn exit(&self, orphans: &VecDeque<Orphan>) -> Option<Exit> {
         let Some(main) = self.main else {
-            // The gate is opened only after the main process was told of.
-            return Some(sys::spawn_error_exit(SpawnError {
-                errno: 0,
-                message: "the shim ended before it started the program".into(),
-            }));
+            return Some(sys::lost_exit());
         };
-        let same = |pid, start_ticks| pid == main.pid && start_ticks == main.start_ticks;
-        if let Some(orphan) = around
-            .orphans
-            .iter()
-            .find(|orphan| same(orphan.pid, orphan.start_ticks))
-        {
-            let exit = orphan.reaped.exit(false);
-            return Some(if main.started { exit } else { sys::lost_exit() });
-        }
-        let present = tree::stat(main.pid).is_some_and(|p| same(p.pid, p.start_ticks));
-        (!present).then(sys::lost_exit)
+        main.end(orphans)
+            .or_else(|| (!main.is_there()).then(sys::lost_exit))
     }
 
     fn tell_survivors(&mut self, members: &[i32]) {

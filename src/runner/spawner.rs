@@ -1,10 +1,13 @@
 //! The one thread that starts shims and reaps whatever ends below this process.
 //!
 //! Invariants: shims are started by posix_spawn, never fork; start and reap are
-//! on the same thread, so no end is seen before its start is known; the thread
-//! sleeps without a timeout unless a lost run is being cleared. There is one per
-//! process, because reaping is. Deliberately absent: talking to a shim
-//! (`client`), clearing a lost run (`recovery`).
+//! on the same thread, so no end is seen before its start is known; a main process
+//! that a dead shim left to us is not reaped before its next shim has told of its
+//! end, or could not; the thread sleeps without a timeout unless a lost run is
+//! being cleared. There is one per process, because reaping is. Deliberately
+//! absent: talking to a shim (`client`), clearing a lost run (`recovery`).
+
+mod start;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,9 +15,9 @@ use std::{
     io::{self, Read},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{net::UnixStream, process::CommandExt},
+        unix::net::UnixStream,
     },
-    process::{Command, Stdio},
+    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +26,6 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         eventfd::{EfdFlags, EventFd},
@@ -32,18 +34,20 @@ use nix::{
 };
 use tokio::sync::mpsc;
 
+use self::start::{left_by, start_shim};
 use super::{
     Program, RunnerError,
-    recovery::{Lost, Orphan, Surroundings},
+    recovery::{Lost, MainProcess, Orphan},
 };
 use crate::{
     domain::run::{RunEvent, SpawnError},
     shim::{
-        ctl,
-        definition::{DEFINITION_BYTES_MAX, Definition},
-        protocol::{Message, VERSION},
+        definition::Definition,
+        failpoint,
+        record::ProcessIdentity,
+        rundir::RunDir,
         sys::{self, Ended},
-        tree::{self, Stat},
+        tree,
     },
 };
 
@@ -60,8 +64,14 @@ pub(super) struct Spawner {
 pub(super) enum Request {
     /// Start a shim.
     Spawn(Box<Spawn>),
-    /// A shim is gone, or of no use, before its run was empty: clear the run.
+    /// No shim can be had for a run that is not known to be empty: clear the run.
     Recover(Box<Lost>),
+    /// This main process may be reaped, if it is a child of this process by now.
+    Release {
+        main: MainProcess,
+        /// Is told how it ended, as far as that is known.
+        tell: Option<mpsc::Sender<Notice>>,
+    },
 }
 
 /// All that a shim is started from.
@@ -69,25 +79,30 @@ pub(super) enum Request {
 pub(super) struct Spawn {
     pub(super) program: Arc<Program>,
     pub(super) shim_env: Vec<(OsString, OsString)>,
-    pub(super) definition: Definition,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
+    /// The run directory.
+    pub(super) path: PathBuf,
+    pub(super) task: Task,
     pub(super) notices: mpsc::Sender<Notice>,
+}
+
+/// What a shim is started for.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Begin a run; makes its directory.
+    Begin(Box<Definition>),
+    /// Take over a run whose shim died, with what was kept of it.
+    Adopt(RunDir, Arc<Vec<(u8, OwnedFd)>>),
 }
 
 /// What the thread tells the client of one run.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// The shim runs and has its definition.
-    Spawned {
-        shim_pid: i32,
-        start_ticks: u64,
-        ctl: OwnedFd,
-    },
+    Spawned { shim_pid: i32, ctl: OwnedFd },
     /// There is no shim.
     SpawnFailed(SpawnError),
-    /// The shim ended and was reaped.
-    ShimEnded,
+    /// The shim with this pid ended and was reaped.
+    ShimEnded(i32),
     /// Of a lost run.
     Event(RunEvent),
 }
@@ -111,10 +126,20 @@ struct Thread {
     claim_all: Arc<AtomicBool>,
     own_pid: i32,
     own_session: i32,
-    shims: HashMap<i32, mpsc::Sender<Notice>>,
+    shims: HashMap<i32, OwnShim>,
+    /// Start times of main processes that are not to be reaped yet, by pid.
+    guarded: HashMap<i32, u64>,
     orphans: VecDeque<Orphan>,
     lost: Vec<Lost>,
     pause: Duration,
+}
+
+/// A shim that is our child.
+#[derive(Debug)]
+struct OwnShim {
+    notices: mpsc::Sender<Notice>,
+    /// Its run directory.
+    path: PathBuf,
 }
 
 // === impl Spawner ===
@@ -160,6 +185,7 @@ impl Spawner {
             own_pid,
             own_session: tree::stat(own_pid).map_or(0, |own| own.session),
             shims: HashMap::new(),
+            guarded: HashMap::new(),
             orphans: VecDeque::new(),
             lost: Vec::new(),
             pause: RECOVERY_PAUSE_MIN,
@@ -185,6 +211,7 @@ impl Thread {
                 match request {
                     Request::Spawn(spawn) => self.spawn(*spawn),
                     Request::Recover(lost) => self.recover(*lost),
+                    Request::Release { main, tell } => self.release(main, tell),
                 }
             }
             self.reap();
@@ -214,14 +241,16 @@ impl Thread {
 
     fn spawn(&mut self, spawn: Spawn) {
         let notices = spawn.notices.clone();
+        let path = spawn.path.clone();
         let notice = match start_shim(spawn) {
             Ok((shim_pid, ctl)) => {
-                self.shims.insert(shim_pid, notices.clone());
-                Notice::Spawned {
-                    shim_pid,
-                    start_ticks: tree::stat(shim_pid).map_or(0, |shim| shim.start_ticks),
-                    ctl,
-                }
+                failpoint::hit("after_spawn");
+                let shim = OwnShim {
+                    notices: notices.clone(),
+                    path,
+                };
+                self.shims.insert(shim_pid, shim);
+                Notice::Spawned { shim_pid, ctl }
             }
             Err(error) => Notice::SpawnFailed(error),
         };
@@ -231,12 +260,26 @@ impl Thread {
 
     /// Nobody but this thread reaps, so the pid is still the shim's.
     fn recover(&mut self, mut lost: Lost) {
-        lost.find_cgroup();
+        lost.find_members();
         if self.shims.contains_key(&lost.shim_pid) {
             let _ = sys::kill(lost.shim_pid, libc::SIGKILL);
         }
         self.pause = RECOVERY_PAUSE_MIN;
         self.lost.push(lost);
+    }
+
+    fn release(&mut self, main: MainProcess, tell: Option<mpsc::Sender<Notice>>) {
+        if let Some(notices) = tell {
+            let exit = main.end(&self.orphans).unwrap_or_else(sys::lost_exit);
+            let _ = notices.try_send(Notice::Event(RunEvent::Exited(exit)));
+        }
+        self.unguard(main.identity);
+    }
+
+    fn unguard(&mut self, main: ProcessIdentity) {
+        if self.guarded.get(&main.pid) == Some(&main.start_ticks) {
+            self.guarded.remove(&main.pid);
+        }
     }
 
     fn reap(&mut self) {
@@ -252,14 +295,11 @@ impl Thread {
         }
     }
 
-    /// Reaps `pid` if it has ended and is ours to reap. `false` if it is not ours.
+    /// Reaps `pid` if it has ended and is ours to reap. `false` if it is not ours,
+    /// or not yet.
     fn reap_own(&mut self, pid: i32) -> bool {
         if self.shims.contains_key(&pid) {
-            if sys::reap(pid).is_some()
-                && let Some(notices) = self.shims.remove(&pid)
-            {
-                let _ = notices.try_send(Notice::ShimEnded);
-            }
+            self.reap_shim(pid);
             return true;
         }
         let Some(process) = tree::stat(pid) else {
@@ -268,17 +308,41 @@ impl Thread {
         if !self.claim_all.load(Ordering::Relaxed) && process.session == self.own_session {
             return false;
         }
+        // Whoever comes to us comes from a shim that is dead: it is asked first
+        // whose main process it was.
+        let ended: Vec<i32> = self.shims.keys().copied().collect();
+        for shim in ended {
+            self.reap_shim(shim);
+        }
+        if self.guarded.get(&pid) == Some(&process.start_ticks) {
+            return false;
+        }
         if let Some(reaped) = sys::reap(pid) {
             if self.orphans.len() == ORPHANS_MAX {
                 self.orphans.pop_front();
             }
-            self.orphans.push_back(Orphan {
+            let identity = ProcessIdentity {
                 pid,
                 start_ticks: process.start_ticks,
-                reaped,
-            });
+            };
+            self.orphans.push_back(Orphan { identity, reaped });
         }
         true
+    }
+
+    /// Reaps a shim if it has ended. The main process that it leaves, if it does,
+    /// is now our child, and its end is for the next shim to see.
+    fn reap_shim(&mut self, pid: i32) {
+        if sys::reap(pid).is_none() {
+            return;
+        }
+        let Some(shim) = self.shims.remove(&pid) else {
+            return;
+        };
+        if let Some(main) = left_by(&shim.path) {
+            self.guarded.insert(main.pid, main.start_ticks);
+        }
+        let _ = shim.notices.try_send(Notice::ShimEnded(pid));
     }
 
     /// One round over all lost runs.
@@ -286,59 +350,14 @@ impl Thread {
         if self.lost.is_empty() {
             return;
         }
-        let claim_all = self.claim_all.load(Ordering::Relaxed);
-        let is_others = |process: &Stat| {
-            self.shims.contains_key(&process.pid)
-                || (!claim_all && process.session == self.own_session)
-        };
-        let surroundings = Surroundings {
-            orphans: &self.orphans,
-            below: tree::below(&tree::all(), self.own_pid, is_others),
-        };
-        let shims = &self.shims;
+        // No shim comes any more for which they would be kept.
+        let lost: Vec<MainProcess> = self.lost.iter().filter_map(|lost| lost.main).collect();
+        for main in lost {
+            self.unguard(main.identity);
+        }
+        let (shims, orphans) = (&self.shims, &self.orphans);
         self.lost
-            .retain_mut(|lost| shims.contains_key(&lost.shim_pid) || !lost.clear(&surroundings));
+            .retain_mut(|lost| shims.contains_key(&lost.shim_pid) || !lost.clear(orphans));
         self.pause = (self.pause * 2).min(RECOVERY_PAUSE_MAX);
     }
-}
-
-/// Starts a shim and gives it its definition.
-fn start_shim(spawn: Spawn) -> Result<(i32, OwnedFd), SpawnError> {
-    let bytes = spawn.definition.encode();
-    if bytes.len() > DEFINITION_BYTES_MAX {
-        return Err(SpawnError {
-            errno: libc::E2BIG,
-            message: format!(
-                "command and environment have {} bytes; at most {DEFINITION_BYTES_MAX} are allowed",
-                bytes.len()
-            )
-            .into(),
-        });
-    }
-    let refused = |error: io::Error| {
-        let errno = error.raw_os_error().unwrap_or(0);
-        SpawnError {
-            errno,
-            message: format!("shim {:?}: {}", spawn.program.path, sys::describe(&error)).into(),
-        }
-    };
-    let errno = |errno: Errno| refused(io::Error::from(errno));
-    let memory = ctl::seal(&bytes).map_err(refused)?;
-    let (ours, theirs) = ctl::pair().map_err(errno)?;
-    // Sent first: what a shim finds when it starts needs no second wake-up.
-    let hello = Message::Hello { version: VERSION }.encode(1);
-    ctl::send(ours.as_fd(), &hello, None).map_err(errno)?;
-    let define = Message::Define.encode(2);
-    ctl::send(ours.as_fd(), &define, Some(memory.as_fd())).map_err(errno)?;
-    let child = Command::new(&spawn.program.path)
-        .args(spawn.program.args)
-        .env_clear()
-        .envs(spawn.shim_env)
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::from(spawn.stdout))
-        .stderr(Stdio::from(spawn.stderr))
-        .process_group(0)
-        .spawn()
-        .map_err(refused)?;
-    Ok((child.id().cast_signed(), ours))
 }

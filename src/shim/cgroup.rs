@@ -1,6 +1,7 @@
 //! A cgroup v2 directory per run, where cgroup2 is mounted and writable.
 //!
-//! `<own cgroup>/procession-<daemon pid>/<label>`. No controller is needed: what
+//! `<own cgroup>/<group>/<label>`, where the group is named by the state directory
+//! of the daemon, so that the next daemon finds it. No controller is needed: what
 //! counts is that no process leaves it by forking, `cgroup.kill`, `cgroup.freeze`
 //! and `populated`. A directory above the runs is removed with the last of them.
 //! Deliberately absent: resource limits, cgroup v1.
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use super::sys;
+use super::pidfd;
 
 /// The cgroup of one run.
 #[derive(Debug)]
@@ -35,8 +36,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 impl Cgroup {
     /// Makes the cgroup of run `label`. `None` where cgroups are not to be had.
-    pub(crate) fn create(daemon_pid: i32, label: &str) -> Option<Self> {
-        let cgroup = Self::locate(daemon_pid, label)?;
+    pub(crate) fn create(group: &str, label: &str) -> Option<Self> {
+        let cgroup = Self::locate(group, label)?;
         let parent = cgroup.dir.parent()?;
         for _ in 0..CREATE_TRIES {
             match fs::create_dir(parent) {
@@ -53,21 +54,48 @@ impl Cgroup {
         None
     }
 
+    /// The cgroup that an earlier shim made, by its path below the hierarchy.
+    /// `None` if it is not there any more.
+    pub(crate) fn find(path: &str) -> Option<Self> {
+        let mounts = fs::read("/proc/self/mountinfo").ok()?;
+        let found = Self {
+            dir: directory_of(&mounts, path)?,
+            path: path.to_owned(),
+        };
+        found.exists().then_some(found)
+    }
+
+    /// Removes what runs of `group` have left, but of those that are to be kept:
+    /// they may be about to begin. The group itself goes if it is empty then.
+    pub(crate) fn sweep(group: &str, keeps: impl Fn(&str) -> bool) {
+        let Some(dir) = Self::locate(group, "x").and_then(|c| c.dir.parent().map(Path::to_owned))
+        else {
+            return;
+        };
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_str().is_none_or(|n| !keeps(n))) {
+            // The kernel refuses to remove what has a process in it or below.
+            for below in directories(&entry.path()).iter().rev() {
+                let _ = fs::remove_dir(below);
+            }
+        }
+        let _ = fs::remove_dir(dir);
+    }
+
     /// Where the cgroup of run `label` is, if it is.
-    pub(crate) fn locate(daemon_pid: i32, label: &str) -> Option<Self> {
+    fn locate(group: &str, label: &str) -> Option<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::"))?;
         let mounts = fs::read("/proc/self/mountinfo").ok()?;
         let base = directory_of(&mounts, own)?;
-        let name = format!("procession-{daemon_pid}");
         Some(Self {
-            dir: base.join(&name).join(label),
-            path: format!("{}/{name}/{label}", own.trim_end_matches('/')),
+            dir: base.join(group).join(label),
+            path: format!("{}/{group}/{label}", own.trim_end_matches('/')),
         })
     }
 
     /// Whether it has been made, and not removed.
-    pub(crate) fn exists(&self) -> bool {
+    fn exists(&self) -> bool {
         self.dir.is_dir()
     }
 
@@ -104,7 +132,7 @@ impl Cgroup {
     /// Sends a signal to each process in it and below.
     pub(crate) fn signal(&self, number: i32) {
         for pid in self.pids() {
-            let _ = sys::kill_if(pid, number, || self.contains(pid)); // gone meanwhile
+            let _ = pidfd::kill_if(pid, number, || self.contains(pid)); // gone meanwhile
         }
     }
 

@@ -24,15 +24,15 @@ use nix::{
         stat::{Mode, umask},
     },
     unistd::{
-        ForkResult, chdir, dup2_stdin, execve, fork, getegid, geteuid, pipe2, setgroups, setresgid,
-        setresuid, setsid,
+        ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, getegid, geteuid,
+        pipe2, setgroups, setresgid, setresuid, setsid,
     },
 };
 
 use super::{
     prepare::{Ids, Prepared},
     protocol::Step,
-    sys,
+    sys, terminal,
 };
 
 /// How far the child has come.
@@ -63,19 +63,32 @@ pub(super) struct Child {
     told: Vec<u8>,
 }
 
+/// What the child has as its standard streams.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends<'a> {
+    /// Whether they are the terminal that controls it.
+    pub(super) terminal: bool,
+    /// `None`: it opens what was prepared.
+    pub(super) stdin: Option<BorrowedFd<'a>>,
+    pub(super) stdout: BorrowedFd<'a>,
+    pub(super) stderr: BorrowedFd<'a>,
+}
+
 /// In the status pipe, in this order.
 const READY: u8 = b'r';
 const EXEC: u8 = b'x';
 const FAILED: u8 = b'f';
 const FAILED_BYTES: usize = 8;
-/// Exit code of a child that never ran its program; nobody is told it.
-const NOT_EXECUTED: i32 = 70;
 
 // === impl Child ===
 
 impl Child {
     /// Forks a child that is held at the gate, in `cgroup` if that can be done.
-    pub(super) fn fork(prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Self> {
+    pub(super) fn fork(
+        prepared: &Prepared,
+        ends: Ends<'_>,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> nix::Result<Self> {
         let (gate_out, gate_in) = pipe2(OFlag::O_CLOEXEC)?;
         let (status_out, status_in) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         // Until the child has its own dispositions it takes no signal, and loses
@@ -83,10 +96,12 @@ impl Child {
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let (forked, in_cgroup) = fork_into(cgroup);
         if forked == Ok(0) {
-            drop((gate_in, status_out));
-            run(prepared, gate_out, File::from(status_in));
+            drop(gate_in);
+            // With a reader of its own it gets no SIGPIPE, should the shim die.
+            let _reader = status_out;
+            run(prepared, ends, gate_out, File::from(status_in));
             // SAFETY: ends the child without the parent's exit handlers.
-            unsafe { libc::_exit(NOT_EXECUTED) }
+            unsafe { libc::_exit(sys::NOT_EXECUTED.into()) }
         }
         mask.thread_set_mask()?;
         Ok(Self {
@@ -178,7 +193,7 @@ fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> (nix::Result<i32>, bool) {
 }
 
 /// In the child. Returns if the program cannot be run.
-fn run(prepared: &Prepared, gate: OwnedFd, mut status: File) {
+fn run(prepared: &Prepared, ends: Ends<'_>, gate: OwnedFd, mut status: File) {
     // Cannot fail: a forked child leads no group yet.
     let _ = setsid();
     let _ = status.write_all(&[READY]);
@@ -186,7 +201,7 @@ fn run(prepared: &Prepared, gate: OwnedFd, mut status: File) {
     if File::from(gate).read_exact(&mut byte).is_err() {
         return; // whoever held the gate is dead
     }
-    let Err((step, index, errno)) = set_up(prepared).and_then(|()| {
+    let Err((step, index, errno)) = set_up(prepared, ends).and_then(|()| {
         let _ = status.write_all(&[EXEC]);
         exec(prepared).map_err(|errno| (Step::Exec, 0, errno))
     });
@@ -197,10 +212,15 @@ fn run(prepared: &Prepared, gate: OwnedFd, mut status: File) {
     let _ = status.write_all(&record);
 }
 
-fn set_up(prepared: &Prepared) -> Result<(), StepError> {
+fn set_up(prepared: &Prepared, ends: Ends<'_>) -> Result<(), StepError> {
     let step = |step| move |errno| (step, 0, errno);
     sys::reset_signals();
-    open_stdin(prepared).map_err(step(Step::Stdin))?;
+    dup2_stdout(ends.stdout).map_err(step(Step::Descriptors))?;
+    dup2_stderr(ends.stderr).map_err(step(Step::Descriptors))?;
+    open_stdin(prepared, ends.stdin).map_err(step(Step::Stdin))?;
+    if ends.terminal {
+        terminal::control().map_err(step(Step::Stdin))?;
+    }
     for (index, (resource, soft, hard)) in prepared.rlimits.iter().enumerate() {
         setrlimit(*resource, *soft, *hard).map_err(|errno| (Step::Rlimit, index, errno))?;
     }
@@ -224,9 +244,13 @@ fn set_up(prepared: &Prepared) -> Result<(), StepError> {
 }
 
 /// Opened without waiting, so that a FIFO without a writer holds nobody up.
-fn open_stdin(prepared: &Prepared) -> nix::Result<()> {
+fn open_stdin(prepared: &Prepared, given: Option<BorrowedFd<'_>>) -> nix::Result<()> {
+    if let Some(given) = given {
+        return dup2_stdin(given);
+    }
+    let path = prepared.stdin.as_deref().unwrap_or(c"/dev/null");
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    let file = open(prepared.stdin.as_c_str(), flags, Mode::empty())?;
+    let file = open(path, flags, Mode::empty())?;
     fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
     dup2_stdin(&file)
 }

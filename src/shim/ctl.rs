@@ -15,18 +15,22 @@ use nix::{
         memfd::{MFdFlags, memfd_create},
         socket::{
             AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-            recvmsg, sendmsg, socketpair,
+            accept4, getsockopt, recvmsg, sendmsg, socketpair, sockopt,
         },
     },
+    unistd::geteuid,
 };
 
 use super::definition::DEFINITION_BYTES_MAX;
 
+/// Descriptors that one packet may bring: a run directory, and what a run holds.
+pub(crate) const PASSED_MAX: usize = 4;
+
 /// What came in one packet.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// A packet of this many bytes, maybe with a descriptor.
-    Packet(usize, Option<OwnedFd>),
+    /// A packet of this many bytes, and the descriptors that came with it.
+    Packet(usize, Vec<OwnedFd>),
     /// The other side is gone.
     Closed,
 }
@@ -41,6 +45,17 @@ pub(crate) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
     )
 }
 
+/// Whether the other side of a connection is root or the user of this process.
+pub(crate) fn is_trusted(socket: BorrowedFd<'_>) -> bool {
+    getsockopt(&socket, sockopt::PeerCredentials)
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+}
+
+/// Takes a connection, close-on-exec and non-blocking.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    accept4(listener, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)
+}
+
 /// Sends one packet, whole or not at all.
 ///
 /// # Errors
@@ -48,13 +63,11 @@ pub(crate) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     packet: &[u8],
-    pass: Option<BorrowedFd<'_>>,
+    pass: &[BorrowedFd<'_>],
 ) -> nix::Result<()> {
-    let fds = pass.map(|fd| [fd.as_raw_fd()]);
-    let control: &[ControlMessage<'_>] = match &fds {
-        Some(fds) => &[ControlMessage::ScmRights(fds)],
-        None => &[],
-    };
+    let fds: Vec<_> = pass.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let control = if fds.is_empty() { &[] } else { &rights[..] };
     sendmsg::<()>(
         socket.as_raw_fd(),
         &[IoSlice::new(packet)],
@@ -71,7 +84,7 @@ pub(crate) fn send(
 /// `EAGAIN` where there is none; `EMSGSIZE` where it did not fit and is lost.
 #[allow(unsafe_code)]
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<Received> {
-    let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
+    let mut space = cmsg_space!([std::os::fd::RawFd; PASSED_MAX]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(
         socket.as_raw_fd(),
@@ -79,13 +92,13 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<
         Some(&mut space),
         MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
     )?;
-    let mut passed = None;
+    let mut passed = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(fds) = control {
             for fd in fds {
                 // SAFETY: the kernel has just made this descriptor for us, and
                 // nobody else knows of it.
-                passed = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+                passed.push(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! It may be larger than a message (argv and environment), so it travels as a
 //! sealed memfd. Invariant: decoding never panics. Deliberately absent: what the
-//! fields do (`prepare`, `child`), output descriptors (inherited as 1 and 2).
+//! fields do (`prepare`, `child`, `output`).
 
 use std::{ffi::OsString, fmt, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use super::{
     codec::{DecodeError, Reader, Writer},
+    output::Policy,
     protocol::{read_plan, write_plan},
 };
 use crate::domain::run::StopPlan;
@@ -46,6 +47,10 @@ pub enum Stdin {
     Null,
     /// This file, opened for reading.
     File(PathBuf),
+    /// A pipe, written to by messages.
+    Pipe,
+    /// A terminal, which standard output and error are too.
+    Tty,
 }
 
 /// All a shim needs to know. Its debug form shows neither arguments nor
@@ -54,8 +59,11 @@ pub enum Stdin {
 pub(crate) struct Definition {
     /// `<uid>.<run_id>`: names the cgroup.
     pub(crate) label: String,
-    /// Names the cgroup all runs of this daemon are under.
-    pub(crate) daemon_pid: i32,
+    pub(crate) run_id: i64,
+    /// The process, for people.
+    pub(crate) name: String,
+    /// Names the cgroup that all runs of this daemon are under.
+    pub(crate) group: String,
     /// Whether to use cgroups where there are any.
     pub(crate) use_cgroup: bool,
     pub(crate) argv: Vec<OsString>,
@@ -69,6 +77,11 @@ pub(crate) struct Definition {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) stdin: Stdin,
+    /// Where its output is kept.
+    pub(crate) log_dir: PathBuf,
+    pub(crate) log_policy: Policy,
+    /// Whether both streams are one.
+    pub(crate) merge_stderr: bool,
     pub(crate) stop: StopPlan,
 }
 
@@ -87,7 +100,9 @@ impl Definition {
         let mut w = Writer::default();
         w.u16(FORMAT);
         w.bytes(self.label.as_bytes());
-        w.i32(self.daemon_pid);
+        w.i64(self.run_id);
+        w.bytes(self.name.as_bytes());
+        w.bytes(self.group.as_bytes());
         w.bool(self.use_cgroup);
         w.list(&self.argv, |w, arg| w.bytes(arg.as_bytes()));
         w.list(&self.env, write_pair);
@@ -119,7 +134,12 @@ impl Definition {
                 w.u8(1);
                 w.bytes(path.as_os_str().as_bytes());
             }
+            Stdin::Pipe => w.u8(2),
+            Stdin::Tty => w.u8(3),
         }
+        w.bytes(self.log_dir.as_os_str().as_bytes());
+        self.log_policy.encode(&mut w);
+        w.bool(self.merge_stderr);
         write_plan(&mut w, &self.stop);
         w.0
     }
@@ -133,7 +153,9 @@ impl Definition {
         let path = |r: &mut Reader<'_>| r.os_string().map(PathBuf::from);
         let definition = Self {
             label: r.string()?,
-            daemon_pid: r.i32()?,
+            run_id: r.i64()?,
+            name: r.string()?,
+            group: r.string()?,
             use_cgroup: r.bool()?,
             argv: r.list(Reader::os_string)?,
             env: r.list(read_pair)?,
@@ -160,8 +182,13 @@ impl Definition {
             stdin: match r.u8()? {
                 0 => Stdin::Null,
                 1 => Stdin::File(path(&mut r)?),
+                2 => Stdin::Pipe,
+                3 => Stdin::Tty,
                 _ => return Err(DecodeError::Value("stdin")),
             },
+            log_dir: path(&mut r)?,
+            log_policy: Policy::decode(&mut r)?,
+            merge_stderr: r.bool()?,
             stop: read_plan(&mut r)?,
         };
         r.end()?;

@@ -37,7 +37,8 @@ pub(super) struct Prepared {
     pub(super) env: Vec<CString>,
     /// Where the program may be, in the order of `PATH`.
     pub(super) candidates: Vec<CString>,
-    pub(super) stdin: CString,
+    /// What to open; `None` where it is given.
+    pub(super) stdin: Option<CString>,
     pub(super) rlimits: Vec<(Resource, u64, u64)>,
     pub(super) nice: Option<i32>,
     pub(super) oom_score_adj: Option<String>,
@@ -86,8 +87,9 @@ impl Prepared {
             rlimits.push((resource, value(limit.soft), value(limit.hard)));
         }
         let stdin = match &definition.stdin {
-            Stdin::Null => c"/dev/null".to_owned(),
-            Stdin::File(path) => c_string(path.as_os_str(), || "stdin".to_owned())?,
+            Stdin::Null => Some(c"/dev/null".to_owned()),
+            Stdin::File(path) => Some(c_string(path.as_os_str(), || "stdin".to_owned())?),
+            Stdin::Pipe | Stdin::Tty => None,
         };
         Ok(Self {
             argv,
@@ -121,6 +123,8 @@ pub(super) fn describe(definition: &Definition, step: Step, index: usize, errno:
         Step::Stdin => match &definition.stdin {
             Stdin::Null => "stdin \"/dev/null\"".to_owned(),
             Stdin::File(path) => format!("stdin {path:?}"),
+            Stdin::Pipe => "stdin (a pipe)".to_owned(),
+            Stdin::Tty => "terminal".to_owned(),
         },
         Step::Rlimit => match definition.rlimits.get(index) {
             Some(limit) => format!("rlimit {:?}", limit.resource),

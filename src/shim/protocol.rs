@@ -10,25 +10,41 @@
 //! allocates no more than it was given; fields are only ever appended.
 //! Deliberately absent: sockets (`ctl`), the definition (`definition`).
 
-use std::time::Duration;
+mod values;
 
-use super::codec::{DecodeError, Reader, Writer, crc32};
-use crate::domain::{
-    run::{Exit, Outcome, SignalScope, SpawnError, StopPlan, UnknownReason},
-    time::Timestamp,
+use self::values::{
+    cut, read_output_state, read_scope, read_spawn_error, scope_number, write_output_state,
+    write_spawn_error,
 };
+pub(crate) use self::values::{read_exit, read_plan, write_exit, write_plan};
+use super::codec::{DecodeError, Reader, Writer, crc32};
+use crate::domain::run::{Exit, SignalScope, SpawnError, StopPlan};
 
 /// Bytes of the largest message, header included.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// The version spoken here.
+/// The newest version spoken here. A daemon speaks this one and the two before
+/// it, so that it understands the shims of the daemons before it.
 pub(crate) const VERSION: u16 = 1;
+/// The oldest version spoken here.
+pub(crate) const OLDEST: u16 = 1;
+
+/// What a shim gives its daemon to keep, so that it outlives the shim.
+pub(crate) const HELD_STDOUT: u8 = 1;
+pub(crate) const HELD_STDERR: u8 = 2;
+/// The end that is written to; as long as it is given, stdin is open.
+pub(crate) const HELD_STDIN: u8 = 3;
+/// The master of the run's terminal; as long as it is given, stdin is open.
+pub(crate) const HELD_TTY: u8 = 4;
+
+/// Bytes of one `Write`.
+pub(crate) const WRITE_BYTES_MAX: usize = 32 * 1024;
 
 const MAGIC: u32 = 0x4e53_5250;
 const HEADER_BYTES: usize = 24;
+const HELLO: u16 = 1;
 const CRC_AT: usize = 20;
 /// So many fit one message; a run with more survivors names these.
 const SURVIVORS_MAX: usize = 8 * 1024;
-const TEXT_BYTES_MAX: usize = 4 * 1024;
 
 /// Step of carrying out a run that can fail before the program runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,16 +74,37 @@ pub(crate) enum Step {
     Exec = 11,
 }
 
+/// Whether what the run writes is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutputState {
+    /// All of it.
+    Intact,
+    /// The run waits for room.
+    Blocked { errno: i32 },
+    /// So much is missing for want of room, and more may be.
+    Dropped { bytes: u64 },
+}
+
 /// One message, in either direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// First message of each side.
+    /// First message of each side on each connection. Never changes its form, so
+    /// that it is understood whatever else is not.
     Hello {
+        /// Oldest version the sender speaks.
+        oldest: u16,
         /// Newest version the sender speaks.
-        version: u16,
+        newest: u16,
     },
-    /// The definition of the run comes along as a sealed memfd. Once.
+    /// Begin a run. Its definition comes along as a sealed memfd, and its locked
+    /// run directory. Once.
     Define,
+    /// Take over a run whose shim is dead. Its locked run directory comes along,
+    /// and the read ends of its pipes as far as the daemon has them. Once.
+    Adopt {
+        /// Which they are: `HELD_*`.
+        held: Vec<u8>,
+    },
     /// The main process exists and is held before exec.
     Spawned {
         /// Its pid.
@@ -76,6 +113,8 @@ pub(crate) enum Message {
         start_ticks: u64,
         /// Path of its cgroup below the hierarchy.
         cgroup: Option<String>,
+        /// What comes along to be kept for whoever takes over from a dead shim.
+        held: Vec<u8>,
     },
     /// exec is confirmed.
     Started,
@@ -114,6 +153,41 @@ pub(crate) enum Message {
         /// 0 if it was done.
         errno: i32,
     },
+    /// For the daemon's log.
+    Warning(String),
+    /// How output is kept has changed.
+    Output {
+        /// How it is now.
+        state: OutputState,
+        /// Bytes kept without the time when they were written.
+        approximate_bytes: u64,
+    },
+    /// Write to standard input as much as it takes now. Answered by `Written`.
+    Write {
+        /// Bytes written before; else nothing is written.
+        offset: Option<u64>,
+        /// At most `WRITE_BYTES_MAX`.
+        bytes: Vec<u8>,
+        /// Close it, if all of them were written.
+        close: bool,
+    },
+    /// Answer to the `Write` with this `seq`.
+    Written {
+        /// The message answered.
+        seq: u64,
+        /// 0 if all was written; `EAGAIN`: a part of it, there is no room for more;
+        /// `ERANGE`: nothing, the offset differs; `EBADF`: it is not open.
+        errno: i32,
+        /// Bytes written to this run in all.
+        total: u64,
+    },
+    /// The terminal is so large now. Answered by `Reply`.
+    Resize {
+        /// Lines.
+        rows: u16,
+        /// Characters of a line.
+        columns: u16,
+    },
 }
 
 // === impl Step ===
@@ -142,6 +216,15 @@ impl Step {
 // === impl Message ===
 
 impl Message {
+    /// What each side says first.
+    #[must_use]
+    pub(crate) fn hello() -> Self {
+        Self::Hello {
+            oldest: OLDEST,
+            newest: VERSION,
+        }
+    }
+
     /// The packet for this message. Texts and lists too long for one are cut.
     #[must_use]
     pub(crate) fn encode(&self, seq: u64) -> Vec<u8> {
@@ -186,7 +269,7 @@ impl Message {
         if crc32(&[&packet[..CRC_AT], &[0; 4], &packet[HEADER_BYTES..]]) != crc {
             return Err(DecodeError::Checksum);
         }
-        if version != VERSION {
+        if kind != HELLO && !(OLDEST..=VERSION).contains(&version) {
             return Err(DecodeError::Version(version));
         }
         let message = Self::read(kind, &mut r)?;
@@ -196,7 +279,7 @@ impl Message {
 
     fn type_number(&self) -> u16 {
         match self {
-            Self::Hello { .. } => 1,
+            Self::Hello { .. } => HELLO,
             Self::Define => 2,
             Self::Spawned { .. } => 3,
             Self::Started => 4,
@@ -210,12 +293,22 @@ impl Message {
             Self::Freeze => 12,
             Self::Thaw => 13,
             Self::Reply { .. } => 14,
+            Self::Adopt { .. } => 15,
+            Self::Warning(_) => 16,
+            Self::Output { .. } => 17,
+            Self::Write { .. } => 18,
+            Self::Written { .. } => 19,
+            Self::Resize { .. } => 20,
         }
     }
 
     fn write(&self, w: &mut Writer) {
         match self {
-            Self::Hello { version } => w.u16(*version),
+            Self::Hello { oldest, newest } => {
+                w.u16(*oldest);
+                w.u16(*newest);
+            }
+            Self::Adopt { held } => w.bytes(held),
             Self::Define
             | Self::Started
             | Self::Killing
@@ -226,10 +319,12 @@ impl Message {
                 pid,
                 start_ticks,
                 cgroup,
+                held,
             } => {
                 w.i32(*pid);
                 w.u64(*start_ticks);
                 w.option(cgroup.as_deref(), |w, path| w.bytes(cut(path).as_bytes()));
+                w.bytes(held);
             }
             Self::SpawnFailed { step, error } => {
                 w.u8(*step as u8);
@@ -248,17 +343,47 @@ impl Message {
                 w.u64(*seq);
                 w.i32(*errno);
             }
+            Self::Warning(text) => w.bytes(cut(text).as_bytes()),
+            Self::Output {
+                state,
+                approximate_bytes,
+            } => {
+                write_output_state(w, *state);
+                w.u64(*approximate_bytes);
+            }
+            Self::Write {
+                offset,
+                bytes,
+                close,
+            } => {
+                w.option(*offset, Writer::u64);
+                w.bytes(bytes);
+                w.bool(*close);
+            }
+            Self::Written { seq, errno, total } => {
+                w.u64(*seq);
+                w.i32(*errno);
+                w.u64(*total);
+            }
+            Self::Resize { rows, columns } => {
+                w.u16(*rows);
+                w.u16(*columns);
+            }
         }
     }
 
     fn read(kind: u16, r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match kind {
-            1 => Self::Hello { version: r.u16()? },
+            HELLO => Self::Hello {
+                oldest: r.u16()?,
+                newest: r.u16()?,
+            },
             2 => Self::Define,
             3 => Self::Spawned {
                 pid: r.i32()?,
                 start_ticks: r.u64()?,
                 cgroup: r.option(Reader::string)?,
+                held: r.bytes()?.to_vec(),
             },
             4 => Self::Started,
             5 => Self::SpawnFailed {
@@ -280,116 +405,31 @@ impl Message {
                 seq: r.u64()?,
                 errno: r.i32()?,
             },
+            15 => Self::Adopt {
+                held: r.bytes()?.to_vec(),
+            },
+            16 => Self::Warning(r.string()?),
+            17 => Self::Output {
+                state: read_output_state(r)?,
+                approximate_bytes: r.u64()?,
+            },
+            18 => Self::Write {
+                offset: r.option(Reader::u64)?,
+                bytes: r.bytes()?.to_vec(),
+                close: r.bool()?,
+            },
+            19 => Self::Written {
+                seq: r.u64()?,
+                errno: r.i32()?,
+                total: r.u64()?,
+            },
+            20 => Self::Resize {
+                rows: r.u16()?,
+                columns: r.u16()?,
+            },
             other => return Err(DecodeError::Type(other)),
         })
     }
-}
-
-pub(crate) fn write_plan(w: &mut Writer, plan: &StopPlan) {
-    w.i32(plan.signal);
-    w.u8(scope_number(plan.scope));
-    write_duration(w, plan.grace);
-    write_duration(w, plan.kill_timeout);
-}
-
-pub(crate) fn read_plan(r: &mut Reader<'_>) -> Result<StopPlan, DecodeError> {
-    Ok(StopPlan {
-        signal: r.i32()?,
-        scope: read_scope(r)?,
-        grace: Duration::from_nanos(r.u64()?),
-        kill_timeout: Duration::from_nanos(r.u64()?),
-    })
-}
-
-fn write_spawn_error(w: &mut Writer, error: &SpawnError) {
-    w.i32(error.errno);
-    w.bytes(cut(&error.message).as_bytes());
-}
-
-fn read_spawn_error(r: &mut Reader<'_>) -> Result<SpawnError, DecodeError> {
-    Ok(SpawnError {
-        errno: r.i32()?,
-        message: r.string()?.into(),
-    })
-}
-
-fn write_exit(w: &mut Writer, exit: &Exit) {
-    match &exit.outcome {
-        Outcome::Code(code) => {
-            w.u8(1);
-            w.u8(*code);
-        }
-        Outcome::Signal(number) => {
-            w.u8(2);
-            w.i32(*number);
-        }
-        Outcome::SpawnError(error) => {
-            w.u8(3);
-            write_spawn_error(w, error);
-        }
-        Outcome::Unknown(reason) => {
-            w.u8(4);
-            w.u8(match reason {
-                UnknownReason::Reboot => 1,
-                UnknownReason::Lost => 2,
-            });
-        }
-    }
-    w.bool(exit.core_dumped);
-    w.bool(exit.oom_killed);
-    w.i64(exit.at.0);
-    write_duration(w, exit.cpu_time);
-    w.i64(exit.max_rss_bytes);
-}
-
-fn read_exit(r: &mut Reader<'_>) -> Result<Exit, DecodeError> {
-    let outcome = match r.u8()? {
-        1 => Outcome::Code(r.u8()?),
-        2 => Outcome::Signal(r.i32()?),
-        3 => Outcome::SpawnError(read_spawn_error(r)?),
-        4 => Outcome::Unknown(match r.u8()? {
-            1 => UnknownReason::Reboot,
-            2 => UnknownReason::Lost,
-            _ => return Err(DecodeError::Value("reason")),
-        }),
-        _ => return Err(DecodeError::Value("outcome")),
-    };
-    Ok(Exit {
-        outcome,
-        core_dumped: r.bool()?,
-        oom_killed: r.bool()?,
-        at: Timestamp(r.i64()?),
-        cpu_time: Duration::from_nanos(r.u64()?),
-        max_rss_bytes: r.i64()?,
-    })
-}
-
-fn scope_number(scope: SignalScope) -> u8 {
-    match scope {
-        SignalScope::Main => 1,
-        SignalScope::Group => 2,
-        SignalScope::Cgroup => 3,
-        SignalScope::Tree => 4,
-    }
-}
-
-fn read_scope(r: &mut Reader<'_>) -> Result<SignalScope, DecodeError> {
-    Ok(match r.u8()? {
-        1 => SignalScope::Main,
-        2 => SignalScope::Group,
-        3 => SignalScope::Cgroup,
-        4 => SignalScope::Tree,
-        _ => return Err(DecodeError::Value("scope")),
-    })
-}
-
-/// Nanoseconds; 584 years and more are 584 years.
-fn write_duration(w: &mut Writer, duration: Duration) {
-    w.u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-}
-
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(TEXT_BYTES_MAX)]
 }
 
 #[cfg(test)]

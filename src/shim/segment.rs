@@ -248,7 +248,19 @@ pub(crate) fn data_name(segment: u64, stream: Stream) -> PathBuf {
 
 /// The segment that an index of this file name belongs to.
 pub(crate) fn segment_of_index(name: &str) -> Option<u64> {
-    let number = name.strip_suffix(".idx")?;
+    number(name.strip_suffix(".idx")?)
+}
+
+/// The segment and the stream that a data file of this name belongs to.
+pub(crate) fn segment_of_data(name: &str) -> Option<(u64, Stream)> {
+    let (stem, extension) = name.split_once('.')?;
+    let stream = Stream::ALL
+        .into_iter()
+        .find(|stream| stream.extension() == extension)?;
+    Some((number(stem)?, stream))
+}
+
+fn number(number: &str) -> Option<u64> {
     let digits = number.len() == 10 && number.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| number.parse().ok())?
 }
@@ -351,6 +363,10 @@ mod tests {
         assert_eq!(segment_of_index("0000000007.idx"), Some(7));
         for other in ["0000000007.out", "7.idx", "000000000x.idx", ".idx", "lock"] {
             assert_eq!(segment_of_index(other), None, "{other}");
+        }
+        assert_eq!(segment_of_data("0000000007.err"), Some((7, Stream::Stderr)));
+        for other in ["0000000007.idx", "7.out", "0000000007.out.tmp", ".out"] {
+            assert_eq!(segment_of_data(other), None, "{other}");
         }
     }
 

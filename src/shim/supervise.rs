@@ -1,50 +1,55 @@
-//! The event loop of a shim: one run from its definition to its proof of
-//! emptiness.
+//! The event loop of a shim: one run from its definition, or from the death of the
+//! shim before, to its proof of emptiness.
 //!
-//! Invariants: `Exited` is told once, as soon as the main process has ended,
-//! whoever still holds its output; `Empty` only when `waitid` says that there is
-//! no child and the cgroup has no process; SIGKILL goes out again until then.
+//! Invariants: `Exited` is told once to each daemon, as soon as the main process
+//! has ended, whoever still holds its output, and it is on disk before; `Empty`
+//! only when `waitid` says that there is no child, no process is known that came
+//! from another shim, and the cgroup has none; SIGKILL goes out again until then.
 //! Deliberately absent: what to do when (`plan`), how a child comes to be
 //! (`child`).
 
+mod adopt;
+mod end;
 mod messages;
 mod signals;
 mod start;
+mod wait;
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::FileExt,
-    },
-    time::Duration,
-};
+use std::{fs::File, os::fd::OwnedFd, time::Duration};
 
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
 };
 
+use self::{messages::Link, start::Order};
 use super::{
     ShimError,
     cgroup::Cgroup,
     child::{Child, Progress},
     definition::Definition,
+    kin::{Kin, Stranger},
+    output::{Health, Output},
     plan::{Action, Stopping},
-    prepare::{self, Failure},
-    protocol::{Message, VERSION},
+    prepare,
+    protocol::{Message, OutputState},
+    record::RunRecord,
+    rundir::RunDir,
+    segment::Stream,
+    stdin::Input,
     sys::{self, Clock, Ended},
+    terminal::Terminal,
 };
-use crate::domain::run::{SignalScope, StopPlan};
+use crate::domain::run::{Exit, SignalScope, StopPlan};
 
 /// Between two rounds of SIGKILL, if nothing ends meanwhile.
 const KILL_PAUSE_MIN: Duration = Duration::from_millis(5);
 const KILL_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// What a terminal still has at the end is taken in so many turns at most.
+const TERMINAL_TURNS: u32 = 64;
 
 /// The main process.
 #[derive(Debug)]
@@ -52,39 +57,46 @@ enum Main {
     /// There is none: the program never ran, or it ended and was reaped.
     Gone,
     /// Not yet seen to exec.
-    Starting(Child),
+    Starting(Child, Box<Definition>),
     /// Runs the program.
     Running(i32),
     /// The program could not be run; the child is exiting.
     Failed(i32),
+    /// The child of a shim that died.
+    Stranger(Stranger),
 }
 
 /// One run.
 struct Shim {
-    ctl: Option<OwnedFd>,
-    outbox: VecDeque<Vec<u8>>,
-    seq: u64,
+    link: Link,
+    dir: RunDir,
+    /// Once there is a main process.
+    record: Option<RunRecord>,
+    /// Once it ended, or could not begin.
+    exit: Option<Exit>,
     signals: SignalFd,
     clock: Clock,
-    definition: Definition,
+    default_stop: StopPlan,
     cgroup: Option<Cgroup>,
     cgroup_events: Option<File>,
     main: Main,
+    /// Of a run that was taken over.
+    kin: Option<Kin>,
+    input: Input,
+    terminal: Option<Terminal>,
+    output: Output,
+    /// As the daemon was told.
+    output_state: OutputState,
     stopping: Stopping,
     kill_pause: Duration,
+    /// Between two looks for what nothing tells the end of.
+    look_pause: Duration,
 }
 
-/// What poll found.
-#[derive(Debug, Default)]
-struct Ready {
-    ctl: bool,
-    signals: bool,
-}
-
-/// Receives a definition and carries it out.
+/// Receives what to do and does it.
 pub(super) fn run(ctl: OwnedFd) -> Result<(), ShimError> {
-    let Some(definition) = start::receive_definition(&ctl)? else {
-        return Ok(()); // the daemon is gone, and there is nothing to stop
+    let Some(order) = start::receive_order(&ctl)? else {
+        return Ok(()); // the daemon is gone, and nothing has begun
     };
     let kernel = |what| move |errno| ShimError::Kernel { what, errno };
     let mut mask = SigSet::empty();
@@ -93,50 +105,18 @@ pub(super) fn run(ctl: OwnedFd) -> Result<(), ShimError> {
     mask.thread_block().map_err(kernel("signal mask"))?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .map_err(kernel("signalfd"))?;
-    let mut shim = Shim {
-        ctl: Some(ctl),
-        outbox: VecDeque::new(),
-        seq: 0,
-        signals,
-        clock: Clock::start(),
-        cgroup: None,
-        cgroup_events: None,
-        main: Main::Gone,
-        stopping: Stopping::new(definition.stop),
-        kill_pause: KILL_PAUSE_MIN,
-        definition,
+    let mut shim = match order {
+        Order::Begin(definition, dir) => Shim::begin(ctl, dir, definition, signals),
+        Order::Adopt(held, dir) => match Shim::adopt(ctl, dir, held, signals) {
+            Some(shim) => shim,
+            None => return Ok(()), // there is nothing to take over
+        },
     };
-    shim.tell(&Message::Hello { version: VERSION });
-    if let Err(Failure { step, error }) = shim.spawn() {
-        shim.tell(&Message::SpawnFailed { step, error });
-    }
-    start::let_go_of_output();
     while !shim.is_empty() {
         shim.turn();
     }
     shim.leave();
     Ok(())
-}
-
-// === impl Shim: start and end ===
-
-impl Shim {
-    /// Whether nothing of the run is left.
-    fn is_empty(&mut self) -> bool {
-        self.reap();
-        matches!(self.main, Main::Gone)
-            && sys::peek_ended() == Ended::NoChildren
-            && !self.cgroup.as_ref().is_some_and(Cgroup::populated)
-    }
-
-    /// Tells `Empty`, for as long as there is somebody to tell.
-    fn leave(&mut self) {
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.remove();
-        }
-        self.tell(&Message::Empty);
-        self.deliver();
-    }
 }
 
 // === impl Shim: the loop ===
@@ -150,7 +130,19 @@ impl Shim {
         }
         self.see_progress();
         self.reap();
-        if ready.ctl {
+        if ready.main {
+            self.see_stranger_end();
+        }
+        if ready.terminal
+            && let Some(terminal) = &mut self.terminal
+        {
+            terminal.take();
+        }
+        self.move_output(&ready.streams);
+        if ready.listener || self.link.listener().is_none() {
+            self.meet();
+        }
+        if ready.link {
             self.hear();
         }
         let actions = self.stopping.tick(self.clock.now());
@@ -161,45 +153,41 @@ impl Shim {
         self.flush();
     }
 
-    fn wait(&mut self) -> Ready {
-        let timeout = self.timeout();
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let ctl_at = fds.len();
-        if let Some(ctl) = &self.ctl {
-            // Who does not take answers asks no more.
-            let interest = if self.outbox.is_empty() {
-                PollFlags::POLLIN
-            } else {
-                PollFlags::POLLOUT
-            };
-            fds.push(PollFd::new(ctl.as_fd(), interest));
+    fn move_output(&mut self, streams: &[Stream]) {
+        let now = sys::wall_clock();
+        for stream in streams {
+            self.output.ready(*stream, now);
         }
-        if let Main::Starting(child) = &self.main {
-            fds.push(PollFd::new(child.status(), PollFlags::POLLIN));
-        }
-        if let Some(events) = &self.cgroup_events {
-            fds.push(PollFd::new(events.as_fd(), PollFlags::POLLPRI));
-        }
-        match poll(&mut fds, timeout) {
-            Ok(_) => Ready {
-                signals: fds[0].any().unwrap_or(true),
-                ctl: self.ctl.is_some() && fds[ctl_at].any().unwrap_or(true),
-            },
-            Err(_) => Ready::default(), // interrupted
+        self.output.retry(now);
+        self.tell_output();
+    }
+
+    /// What lies in the pipes when the main process has ended: if this shim and the
+    /// daemon die now, nobody has them open any more.
+    fn move_all_ready(&mut self) {
+        for _ in 0..TERMINAL_TURNS {
+            let more = self.terminal.as_mut().is_some_and(Terminal::take);
+            let streams: Vec<Stream> = self.output.polls().iter().map(|(s, _)| *s).collect();
+            self.move_output(&streams);
+            if !more {
+                return;
+            }
         }
     }
 
-    fn timeout(&self) -> PollTimeout {
-        let now = self.clock.now();
-        let plan = self.stopping.deadline().map(|at| at.since(now));
-        let kill = self.stopping.killing().then_some(self.kill_pause);
-        match plan.into_iter().chain(kill).min() {
-            None => PollTimeout::NONE,
-            Some(left) => {
-                // Rounded up, so that the time is over when it wakes.
-                let millis = left.as_nanos().div_ceil(1_000_000);
-                PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
-            }
+    /// Tells when it begins or ends to be kept as it should.
+    fn tell_output(&mut self) {
+        let now = match self.output.health() {
+            Health::Intact => OutputState::Intact,
+            Health::Blocked { errno } => OutputState::Blocked { errno },
+            Health::Dropped { bytes } => OutputState::Dropped { bytes },
+        };
+        if std::mem::discriminant(&now) != std::mem::discriminant(&self.output_state) {
+            self.output_state = now;
+            self.tell(Message::Output {
+                state: now,
+                approximate_bytes: self.output.approximate_bytes(),
+            });
         }
     }
 
@@ -214,7 +202,7 @@ impl Shim {
     }
 
     fn see_progress(&mut self) {
-        let Main::Starting(child) = &mut self.main else {
+        let Main::Starting(child, definition) = &mut self.main else {
             return;
         };
         let pid = child.pid;
@@ -222,62 +210,35 @@ impl Shim {
             Progress::Pending => {}
             Progress::Executed => {
                 self.main = Main::Running(pid);
+                self.keep_started();
                 // Nobody hears of a start after it was told of the kill.
                 if !self.stopping.killing() {
-                    self.tell(&Message::Started);
+                    self.tell(Message::Started);
                 }
             }
             Progress::Died => self.main = Main::Running(pid), // ends by a signal
             Progress::Failed { step, index, errno } => {
+                let failure = prepare::describe(definition, step, index, errno);
                 self.main = Main::Failed(pid);
-                let failure = prepare::describe(&self.definition, step, index, errno);
-                self.tell(&Message::SpawnFailed {
-                    step: failure.step,
-                    error: failure.error,
-                });
+                self.refuse(failure);
             }
         }
     }
 
-    /// Reaps all that has ended. An end of the main process is told first.
-    fn reap(&mut self) {
-        while let Ended::Pid(pid) = sys::peek_ended() {
-            if self.main_pid() != Some(pid) {
-                sys::reap(pid);
-                continue;
-            }
-            self.see_progress();
-            let oom_killed = self.cgroup.as_ref().is_some_and(Cgroup::oom_killed);
-            let exit = sys::reap(pid).map(|reaped| reaped.exit(oom_killed));
-            let main = std::mem::replace(&mut self.main, Main::Gone);
-            if let (Some(exit), false) = (exit, matches!(main, Main::Failed(_))) {
-                self.tell(&Message::Exited(exit));
-            }
-            if !self.is_empty() {
-                self.watch_cgroup();
-                let actions = self.stopping.main_ended(self.clock.now());
-                self.act(actions);
-            }
-        }
-    }
-
-    /// From now on it may be the cgroup that becomes empty last.
-    fn watch_cgroup(&mut self) {
-        self.cgroup_events = self.cgroup.as_ref().and_then(|c| c.events().ok());
-        self.rearm_cgroup();
-    }
-
-    /// Its file is ready until it is read through the same descriptor.
-    fn rearm_cgroup(&self) {
-        if let Some(events) = &self.cgroup_events {
-            let _ = events.read_at(&mut [0; 128], 0); // what it says is read elsewhere
-        }
+    /// Whether nothing of the run is left.
+    fn is_empty(&mut self) -> bool {
+        self.reap();
+        let cgroup = self.cgroup.as_ref();
+        matches!(self.main, Main::Gone)
+            && sys::peek_ended() == Ended::NoChildren
+            && !cgroup.is_some_and(Cgroup::populated)
+            && !self.kin.as_mut().is_some_and(|kin| kin.any(cgroup))
     }
 
     /// The plan of the definition, unless a stop is under way.
     fn stop_by_itself(&mut self) {
         if !self.stopping.under_way() {
-            self.stop(self.definition.stop);
+            self.stop(self.default_stop);
         }
     }
 
@@ -291,17 +252,15 @@ impl Shim {
             match action {
                 Action::Signal { number, scope } => {
                     // Who is gone needs no signal; who refuses is killed later.
-                    let _ = self
-                        .send_signal(number, scope)
-                        .or_else(|errno| match errno {
-                            Errno::ENOTSUP => self.send_signal(number, SignalScope::Tree),
-                            errno => Err(errno),
-                        });
+                    let sent = self.send_signal(number, scope);
+                    if sent == Err(Errno::ENOTSUP) {
+                        let _ = self.send_signal(number, SignalScope::Tree);
+                    }
                 }
                 Action::Wake => {
                     let _ = self.thaw();
                 }
-                Action::ReportKilling => self.tell(&Message::Killing),
+                Action::ReportKilling => self.tell(Message::Killing),
                 Action::Kill => {
                     self.kill_pause = KILL_PAUSE_MIN;
                     self.kill_all();
@@ -309,7 +268,7 @@ impl Shim {
                 Action::ReportSurvivors => {
                     if !self.is_empty() {
                         let pids = self.living();
-                        self.tell(&Message::Survivors(pids));
+                        self.tell(Message::Survivors(pids));
                     }
                 }
             }
@@ -319,8 +278,9 @@ impl Shim {
     fn main_pid(&self) -> Option<i32> {
         match &self.main {
             Main::Gone => None,
-            Main::Starting(child) => Some(child.pid),
+            Main::Starting(child, _) => Some(child.pid),
             Main::Running(pid) | Main::Failed(pid) => Some(*pid),
+            Main::Stranger(stranger) => Some(stranger.identity.pid),
         }
     }
 }

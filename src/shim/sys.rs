@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,8 +16,10 @@ use crate::domain::{
     time::{Monotonic, Timestamp},
 };
 
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// Exit code of a child that never ran its program; nobody is told it.
+pub(crate) const NOT_EXECUTED: u8 = 70;
 
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// What waits to be reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -29,9 +31,10 @@ pub(crate) enum Ended {
     NoChildren,
 }
 
-/// What the kernel tells of a reaped child.
+/// What the kernel tells of a process that ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reaped {
+    /// As wait4 has it.
     status: i32,
     cpu_time: Duration,
     max_rss_bytes: i64,
@@ -44,6 +47,27 @@ pub(crate) struct Clock(Instant);
 // === impl Reaped ===
 
 impl Reaped {
+    /// By the wait status alone, of a process that is not a child.
+    pub(crate) fn from_status(status: i32, cpu_time: Duration) -> Self {
+        Self {
+            status,
+            cpu_time,
+            max_rss_bytes: 0,
+        }
+    }
+
+    /// The end of a main process of which its shim could not tell; `started`: its
+    /// exec was confirmed. Else this code may be that of a child whose gate stayed
+    /// closed.
+    pub(crate) fn main_exit(&self, started: bool, oom_killed: bool) -> Exit {
+        let exit = self.exit(oom_killed);
+        if started || exit.outcome != Outcome::Code(NOT_EXECUTED) {
+            exit
+        } else {
+            lost_exit()
+        }
+    }
+
     /// The end of a main process.
     pub(crate) fn exit(&self, oom_killed: bool) -> Exit {
         let status = self.status;
@@ -127,6 +151,46 @@ pub(crate) fn peek_ended() -> Ended {
     }
 }
 
+/// How child `pid` ended, if it has; it stays as it is.
+pub(crate) fn peek(pid: i32) -> Option<Reaped> {
+    // SAFETY: siginfo_t is plain data; all zeroes is a value of it.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: rusage is plain data; all zeroes is a value of it.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: both are valid for writing for the time of the call. The libc's
+        // waitid has no usage, the kernel's has.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PID,
+                pid,
+                &raw mut info,
+                flags,
+                &raw mut usage,
+            )
+        };
+        if result == 0 {
+            break;
+        }
+        if Errno::last() != Errno::EINTR {
+            return None;
+        }
+    }
+    // SAFETY: waitid filled it in, or left it zeroed: pid 0.
+    let (found, value) = unsafe { (info.si_pid(), info.si_status()) };
+    (found == pid).then(|| Reaped {
+        status: match info.si_code {
+            libc::CLD_EXITED => (value & 0xff) << 8,
+            libc::CLD_DUMPED => value | 0x80,
+            _ => value,
+        },
+        cpu_time: duration(usage.ru_utime) + duration(usage.ru_stime),
+        max_rss_bytes: usage.ru_maxrss.saturating_mul(1024),
+    })
+}
+
 /// Reaps child `pid` if it has ended.
 pub(crate) fn reap(pid: i32) -> Option<Reaped> {
     let mut status = 0;
@@ -176,32 +240,6 @@ pub(crate) unsafe fn fork_into(cgroup: BorrowedFd<'_>) -> nix::Result<i32> {
 pub(crate) fn kill(pid: i32, number: i32) -> nix::Result<()> {
     // SAFETY: passes numbers only.
     Errno::result(unsafe { libc::kill(pid, number) }).map(drop)
-}
-
-/// Sends a signal to a process that nobody keeps from being reaped: it is pinned
-/// first, and `is_it` then says whether it is still the one that is meant. So
-/// no stranger is signalled who got its pid meanwhile.
-pub(crate) fn kill_if(pid: i32, number: i32, is_it: impl FnOnce() -> bool) -> nix::Result<()> {
-    // SAFETY: passes numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let raw = Errno::result(result)?;
-    // SAFETY: the kernel has just made this descriptor, and it fits an int.
-    let pinned = unsafe { OwnedFd::from_raw_fd(raw as i32) };
-    if !is_it() {
-        return Err(Errno::ESRCH);
-    }
-    let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the descriptor is open, and no siginfo is as good as kill.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pinned.as_raw_fd(),
-            number,
-            no_info,
-            0,
-        )
-    };
-    Errno::result(result).map(drop)
 }
 
 pub(crate) fn set_nice(nice: i32) -> nix::Result<()> {

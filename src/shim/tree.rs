@@ -3,9 +3,9 @@
 //! What is read is old when it is read: callers repeat until nothing is left and
 //! take a proof of emptiness from `waitid` only. Deliberately absent: cgroups.
 
-use std::{collections::HashMap, fs, io};
+use std::{fs, io, time::Duration};
 
-use super::sys;
+use super::pidfd;
 
 /// One process as `/proc/<pid>/stat` tells of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,22 @@ pub(crate) struct Stat {
     pub(crate) session: i32,
     /// In clock ticks since boot; with the pid, an identity.
     pub(crate) start_ticks: u64,
+}
+
+/// What `/proc/<pid>/stat` tells of the end of a zombie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) zombie: bool,
+    pub(crate) start_ticks: u64,
+    /// As wait4 has it; 0 for who may not be told.
+    pub(crate) wait_status: i32,
+    /// Of it and of what it waited for.
+    pub(crate) cpu_time: Duration,
+}
+
+/// What process `pid` used, and how it ended if it is a zombie.
+pub(crate) fn usage(pid: i32) -> Option<Usage> {
+    parse_usage(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The process with this pid, zombies included.
@@ -71,7 +87,7 @@ pub(crate) fn signal(root: i32, number: i32) {
     visit(root, |pid, parent| {
         // Who is orphaned meanwhile comes to the root, which is a subreaper.
         let is_it = || stat(pid).is_some_and(|p| p.parent == parent || p.parent == root);
-        let _ = sys::kill_if(pid, number, is_it); // gone meanwhile
+        let _ = pidfd::kill_if(pid, number, is_it); // gone meanwhile
     });
 }
 
@@ -81,27 +97,6 @@ pub(crate) fn living(root: i32) -> Vec<Stat> {
     visit(root, |pid, _| {
         found.extend(stat(pid).filter(|process| !process.zombie));
     });
-    found
-}
-
-/// Those of `table` that descend from `root`, not through (or being) a process
-/// for which `skip` holds.
-pub(crate) fn below(table: &[Stat], root: i32, skip: impl Fn(&Stat) -> bool) -> Vec<Stat> {
-    let mut children: HashMap<i32, Vec<&Stat>> = HashMap::new();
-    for process in table {
-        children.entry(process.parent).or_default().push(process);
-    }
-    let mut found = Vec::new();
-    let mut waiting = vec![root];
-    while let Some(pid) = waiting.pop() {
-        // Removed, so that a table read while pids were reused cannot loop.
-        for process in children.remove(&pid).unwrap_or_default() {
-            if !skip(process) {
-                found.push(*process);
-                waiting.push(process.pid);
-            }
-        }
-    }
     found
 }
 
@@ -144,6 +139,24 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+/// Fields 14 to 17 are times in ticks of 1/100 s, and the last one is the wait
+/// status.
+fn parse_usage(text: &str) -> Option<Usage> {
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let used = ticks(11)? + ticks(12)? + ticks(13)? + ticks(14)?;
+    Some(Usage {
+        zombie: *fields.first()? == "Z",
+        start_ticks: ticks(19)?,
+        wait_status: fields.get(49)?.parse().ok()?,
+        cpu_time: Duration::from_millis(used.saturating_mul(TICK_MILLIS)),
+    })
+}
+
+/// The kernel counts for user space in hundredths of a second on all machines
+/// that we run on.
+const TICK_MILLIS: u64 = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,29 +181,18 @@ mod tests {
     }
 
     #[test]
-    fn below_leaves_out_what_is_skipped() {
-        let process = |pid, parent| Stat {
-            pid,
-            zombie: false,
-            stands: false,
-            parent,
-            group: pid,
-            session: pid,
-            start_ticks: 0,
-        };
-        let table = [
-            process(2, 1),
-            process(3, 2),
-            process(4, 1),
-            process(5, 4),
-            process(9, 8),
-        ];
-        let mut found: Vec<i32> = below(&table, 1, |p| p.pid == 2)
-            .iter()
-            .map(|p| p.pid)
-            .collect();
-        found.sort_unstable();
-        assert_eq!(found, [4, 5]);
+    fn a_zombie_tells_its_end() {
+        let text = "42 (a) b (c)) Z 7 41 40 0 -1 0 0 0 0 0 3 4 5 6 20 0 1 0 9876 0 0 \
+            0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 19712";
+        assert_eq!(
+            parse_usage(text),
+            Some(Usage {
+                zombie: true,
+                start_ticks: 9876,
+                wait_status: 19712,
+                cpu_time: Duration::from_millis(180),
+            })
+        );
     }
 
     #[test]

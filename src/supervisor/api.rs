@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::intent::NotKept;
 use crate::{
     domain::{
-        admission::{Denied, Precondition},
+        admission::{Denied, Precondition, Verb},
         graph::GraphError,
         id::{ProcessName, Revision, Uid},
         spec::{Change, Config, FieldError, StopPolicy},
@@ -196,6 +197,30 @@ pub enum Refused {
         /// The kernel's errno.
         errno: i32,
     },
+    /// The run's standard input is not open for writing.
+    #[error("stdin of {0} is not open")]
+    StdinClosed(ProcessName),
+    /// Somebody is attached to it.
+    #[error("stdin of {0} is taken by an attached client")]
+    StdinTaken(ProcessName),
+    /// The caller has another notion of what was written.
+    #[error("{total} bytes were written to stdin of {name}, not {expected}")]
+    StdinOffset {
+        /// Which process.
+        name: ProcessName,
+        /// The caller's.
+        expected: u64,
+        /// Written to this run.
+        total: u64,
+    },
+    /// The process does not read.
+    #[error("{name} does not read its stdin; {total} bytes were written in all")]
+    StdinFull {
+        /// Which process.
+        name: ProcessName,
+        /// Written to this run.
+        total: u64,
+    },
     /// There is no cgroup to signal.
     #[error("process {0} has no cgroup")]
     NoCgroup(ProcessName),
@@ -207,6 +232,9 @@ pub enum Refused {
         /// Its value.
         max: usize,
     },
+    /// What was asked for could not be made durable.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
     /// The owner task has too much to do.
     #[error("process {0} has too many commands waiting")]
     Overloaded(ProcessName),
@@ -232,6 +260,18 @@ impl Body for ProcessState {
 // === impl Control ===
 
 impl Control {
+    /// What it must be admitted as.
+    pub(super) const fn as_verb(&self) -> Verb {
+        match self {
+            Self::Start => Verb::Start,
+            Self::Stop(_) => Verb::Stop,
+            Self::Restart(_) => Verb::Restart,
+            Self::Pause => Verb::Pause,
+            Self::Resume => Verb::Resume,
+            Self::Reset => Verb::Reset,
+        }
+    }
+
     /// The verb, for people and logs.
     #[must_use]
     pub const fn verb(&self) -> &'static str {

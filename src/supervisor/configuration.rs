@@ -4,32 +4,40 @@
 //! Everything that can be said against a set of configurations is said before any
 //! of it is applied.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::sync::Notify;
+use futures_util::future::join_all;
 
 use super::{
     api::{BatchItem, Configured, Draft, Edit, Outcome, Refused, Rollout, Target},
-    driver::Driver,
-    mailbox::{Configure, Mailbox, Message},
+    intent::Intent,
+    mailbox::{Configure, Message},
     root::Supervisor,
-    waiters::Waiters,
 };
-use crate::{
-    domain::{
-        admission::Precondition,
-        graph::{Graph, GraphError},
-        id::{ProcessName, Revision},
-        lifecycle::Lifecycle,
-        limits::PROCESSES_MAX,
-        spec::{Config, Spec, StopPolicy},
-        status::{Cause, Desired, Position, ProcessState},
-    },
-    registry::CreateError,
+use crate::domain::{
+    admission::Precondition,
+    graph::{Graph, GraphError},
+    id::{ProcessName, Revision, Uid},
+    lifecycle::Lifecycle,
+    limits::PROCESSES_MAX,
+    spec::{Config, Spec, StopPolicy},
+    status::{Cause, Desired, Position},
 };
+
+/// A process that is to be, and is not yet published.
+struct Newborn {
+    uid: Uid,
+    spec: Arc<Spec>,
+    desired: Desired,
+    cause: Cause,
+}
+
+/// One process of a batch.
+enum Item {
+    Newborn(Newborn),
+    /// It exists, or nothing is to be applied.
+    Draft(Box<Draft>),
+}
 
 impl Supervisor {
     /// Creates a process, and starts it if its spec says so.
@@ -53,7 +61,7 @@ impl Supervisor {
         if validate_only {
             return Ok(planned(&draft.config));
         }
-        self.create_valid(draft, cause)
+        self.create_valid(draft, cause).await
     }
 
     /// Edits an existing configuration.
@@ -129,20 +137,60 @@ impl Supervisor {
     ) -> Result<Vec<BatchItem<Configured>>, Refused> {
         let _turn = self.inner.turn().await?;
         self.validate(&drafts.iter().collect::<Vec<_>>(), &prune)?;
-        let mut items = Vec::with_capacity(drafts.len() + prune.len());
-        for draft in drafts {
-            let name = draft.name.clone();
-            let guard = Precondition::default();
-            let result = self
-                .apply_valid(draft, guard, rollout, cause.clone(), validate_only)
-                .await;
-            items.push(BatchItem { name, result });
-        }
-        for name in prune {
-            let result = self.prune(&name, cause.clone(), validate_only).await;
-            items.push(BatchItem { name, result });
-        }
+        let items: Vec<Item> = drafts
+            .into_iter()
+            .map(|draft| {
+                let exists = self.registry().get(draft.name.as_str()).is_some();
+                if exists || validate_only {
+                    Item::Draft(Box::new(draft))
+                } else {
+                    Item::Newborn(self.conceive(draft, cause.clone()))
+                }
+            })
+            .collect();
+        self.keep_all(items.iter().filter_map(Item::newborn))
+            .await?;
+        // Together, since each waits for the disk.
+        let applied = items
+            .into_iter()
+            .map(|item| self.apply_item(item, rollout, cause.clone(), validate_only));
+        let mut items = join_all(applied).await;
+        let pruned = prune.into_iter().map(|name| {
+            let cause = cause.clone();
+            async move {
+                let result = self.prune(&name, cause, validate_only).await;
+                BatchItem { name, result }
+            }
+        });
+        items.extend(join_all(pruned).await);
         Ok(items)
+    }
+
+    async fn apply_item(
+        &self,
+        item: Item,
+        rollout: Rollout,
+        cause: Cause,
+        validate_only: bool,
+    ) -> BatchItem<Configured> {
+        match item {
+            Item::Newborn(newborn) => BatchItem {
+                name: newborn.spec.name.clone(),
+                result: self.bear(newborn),
+            },
+            Item::Draft(draft) => BatchItem {
+                name: draft.name.clone(),
+                result: self
+                    .apply_valid(
+                        *draft,
+                        Precondition::default(),
+                        rollout,
+                        cause,
+                        validate_only,
+                    )
+                    .await,
+            },
+        }
     }
 
     async fn prune(
@@ -188,7 +236,7 @@ impl Supervisor {
     ) -> Result<Configured, Refused> {
         match self.registry().get(draft.name.as_str()) {
             None if validate_only => Ok(planned(&draft.config)),
-            None => self.create_valid(draft, cause),
+            None => self.create_valid(draft, cause).await,
             Some(_) => {
                 let Draft { name, config } = draft;
                 let configure = Configure {
@@ -263,68 +311,83 @@ impl Supervisor {
         Ok(configured)
     }
 
-    fn create_valid(&self, draft: Draft, cause: Cause) -> Result<Configured, Refused> {
-        let inner = &self.inner;
-        let now = inner.clock.now().wall;
+    async fn create_valid(&self, draft: Draft, cause: Cause) -> Result<Configured, Refused> {
+        let newborn = self.conceive(draft, cause);
+        self.keep_all([&newborn].into_iter()).await?;
+        self.bear(newborn)
+    }
+
+    fn conceive(&self, draft: Draft, cause: Cause) -> Newborn {
         let Draft { name, config } = draft;
         let desired = if config.autostart {
             Desired::Running
         } else {
             Desired::Stopped
         };
-        let spec = Arc::new(Spec {
-            name: name.clone(),
-            generation: 1,
-            created: now,
-            config,
-        });
-        let life = Lifecycle::new(desired, cause.clone(), now);
-        let state = ProcessState {
-            spec: Arc::clone(&spec),
-            status: life.status.clone(),
+        Newborn {
+            uid: (self.inner.new_uid)(),
+            spec: Arc::new(Spec {
+                name,
+                generation: 1,
+                created: self.inner.clock.now().wall,
+                config,
+            }),
+            desired,
             cause,
-            time: now,
-        };
+        }
+    }
+
+    /// All together, so that they share the way to the disk; all of them or none.
+    async fn keep_all<'a>(
+        &self,
+        newborns: impl Iterator<Item = &'a Newborn> + Clone,
+    ) -> Result<(), Refused> {
+        let store = &self.inner.intents;
+        let receipts: Vec<_> = newborns
+            .clone()
+            .map(|newborn| store.keep(newborn.intent()))
+            .collect();
+        let mut result = Ok(());
+        for receipt in receipts {
+            if let Err(error) = receipt.await {
+                result = Err(error.into());
+            }
+        }
+        if result.is_err() {
+            // Those that were kept must not come to life after a restart.
+            for newborn in newborns {
+                drop(store.keep(Intent {
+                    number: 1,
+                    desired: Desired::Deleted,
+                    spec: None,
+                    ..newborn.intent()
+                }));
+            }
+        }
+        result
+    }
+
+    /// Publishes what was kept, and gives it an owner.
+    fn bear(&self, newborn: Newborn) -> Result<Configured, Refused> {
+        let inner = &self.inner;
+        let Newborn {
+            uid,
+            spec,
+            desired,
+            cause,
+        } = newborn;
         let mut mailboxes = inner.mailboxes();
-        inner.graph().put(name.clone(), &spec.config.dependencies);
-        let node =
-            inner
-                .registry
-                .create((inner.new_uid)(), state)
-                .map_err(|error| match error {
-                    CreateError::Full => Refused::Quota {
-                        limit: "processes_max",
-                        max: PROCESSES_MAX,
-                    },
-                    CreateError::Exists(node) => Refused::Exists {
-                        name: name.clone(),
-                        uid: node.uid(),
-                    },
-                })?;
-        let slot = inner.registry.slot(name.as_str());
-        let slot = slot.ok_or_else(|| Refused::NotFound(name.clone()))?;
-        let (mailbox, messages) = Mailbox::new(name.clone());
-        mailboxes.insert(name, mailbox);
+        let dependencies = &spec.config.dependencies;
+        inner.graph().put(spec.name.clone(), dependencies);
+        let node = inner.publish_new(uid, &spec, desired, cause)?;
+        let state = node.body();
+        let life = Lifecycle::restore(state.status.clone(), state.cause.clone());
+        inner.own(&mut mailboxes, node.clone(), spec, life, |driver| driver)?;
         drop(mailboxes);
         let position = Position {
             revision: node.revision(),
             run_id: 1,
         };
-        let driver = Driver {
-            shared: Arc::clone(inner),
-            slot,
-            node: node.clone(),
-            spec,
-            life,
-            messages,
-            run: None,
-            freeze: None,
-            waiters: Waiters::default(),
-            look_again: Arc::new(Notify::new()),
-            followed: HashMap::new(),
-            removed: false,
-        };
-        inner.tracker.spawn_on(driver.run(), &inner.runtime);
         Ok(Configured {
             outcome: Outcome::Created,
             node: Some(node),
@@ -333,6 +396,35 @@ impl Supervisor {
             deferred: false,
             position,
         })
+    }
+}
+
+// === impl Item ===
+
+impl Item {
+    const fn newborn(&self) -> Option<&Newborn> {
+        match self {
+            Self::Newborn(newborn) => Some(newborn),
+            Self::Draft(_) => None,
+        }
+    }
+}
+
+// === impl Newborn ===
+
+impl Newborn {
+    fn intent(&self) -> Intent {
+        Intent {
+            uid: self.uid,
+            name: self.spec.name.clone(),
+            number: 0,
+            desired: self.desired,
+            spec: Some(Arc::clone(&self.spec)),
+            begin: false,
+            instead_of: 0,
+            run_id: 1,
+            cause: self.cause.clone(),
+        }
     }
 }
 

@@ -9,7 +9,10 @@
 //! before its effects begin and before anyone is answered; the task never waits
 //! for anything but its next input. It ends when the process is removed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use tokio::{
     sync::{Notify, mpsc},
@@ -20,7 +23,9 @@ use super::{
     api::{Control, ProcessNode, Refused},
     clock::entropy,
     effects::{LiveRun, PendingFreeze},
-    mailbox::{Configure, Message, Reply},
+    intent::{Intending, NotKept, Writable},
+    mailbox::{Configure, Message, Reply, delete_verb},
+    recovery::Kept,
     root::Inner,
     waiters::Waiters,
 };
@@ -56,6 +61,16 @@ pub(super) struct Driver {
     pub(super) look_again: Arc<Notify>,
     /// Runs of `restart_with` dependencies at the launch of the live run.
     pub(super) followed: HashMap<ProcessName, i64>,
+    /// Number of the latest intent that was acted on.
+    pub(super) intent: i64,
+    /// The command that waits for the disk.
+    pub(super) intending: Option<Intending>,
+    /// Told when an intent that was not kept can be.
+    pub(super) owed: Option<Writable>,
+    /// What an earlier daemon left, until it is accounted for.
+    pub(super) kept: Option<Kept>,
+    /// Runs that were found and not looked at yet, oldest first.
+    pub(super) found: VecDeque<i64>,
     pub(super) removed: bool,
 }
 
@@ -63,8 +78,18 @@ enum Input {
     Message(Option<Message>),
     Run(i64, RunEvent),
     Frozen(Result<(), SignalError>),
+    Kept(Result<(), NotKept>),
+    Writable,
     Dependencies,
     Timer,
+}
+
+/// The store can be written again; never, if nothing is owed.
+async fn owed_writable(owed: &mut Option<Writable>) {
+    match owed {
+        None => std::future::pending().await,
+        Some(writable) => writable.await,
+    }
 }
 
 impl Driver {
@@ -75,8 +100,12 @@ impl Driver {
             .dependents
             .register(&self.look_again, &[], &self.spec.config.dependencies);
         self.shared.dependents.notify(&self.spec.name);
-        if self.spec.config.autostart {
-            self.apply(Event::Start(self.node.body().cause.clone()));
+        match self.kept.take() {
+            Some(kept) => self.recover(kept),
+            None if self.spec.config.autostart => {
+                self.apply(Event::Start(self.node.body().cause.clone()));
+            }
+            None => {}
         }
         while !self.removed {
             match self.next().await {
@@ -84,6 +113,8 @@ impl Driver {
                 Input::Message(None) => break,
                 Input::Run(id, event) => self.run_told(id, event),
                 Input::Frozen(result) => self.frozen(result),
+                Input::Kept(result) => self.intent_settled(result),
+                Input::Writable => self.pay_owed(),
                 Input::Dependencies => self.dependencies_changed(),
                 Input::Timer => self.apply(Event::Tick),
             }
@@ -106,10 +137,17 @@ impl Driver {
             biased;
             event = LiveRun::next(&mut self.run) => Input::Run(run_id, event),
             result = PendingFreeze::next(&mut self.freeze) => Input::Frozen(result),
-            message = self.messages.recv() => Input::Message(message),
+            result = Intending::next(&mut self.intending) => Input::Kept(result),
+            message = self.messages.recv(), if self.takes_commands() => Input::Message(message),
+            () = owed_writable(&mut self.owed) => Input::Writable,
             () = self.look_again.notified() => Input::Dependencies,
             () = sleep_until(timer.unwrap_or_else(tokio::time::Instant::now)), if timer.is_some() => Input::Timer,
         }
+    }
+
+    /// One at a time: the next sees what the one before left.
+    fn takes_commands(&self) -> bool {
+        self.intending.is_none() && self.found.is_empty()
     }
 
     /// Decides, publishes, carries out.
@@ -120,20 +158,33 @@ impl Driver {
     }
 
     fn decide(&mut self, event: Event) -> Vec<Effect> {
+        let (life, effects) = self.consider(event);
+        self.life = life;
+        effects
+    }
+
+    /// Whether `event` would have any consequence now.
+    pub(super) fn would_change(&self, event: Event) -> bool {
+        let (life, effects) = self.consider(event);
+        life.status != self.life.status || !effects.is_empty()
+    }
+
+    fn consider(&self, event: Event) -> (Lifecycle, Vec<Effect>) {
         let context = Context {
             now: self.shared.clock.now(),
             entropy: entropy(),
             gate: self.gate(),
         };
-        let (life, effects) = transition(&self.spec, self.life.clone(), event, &context);
-        self.life = life;
-        effects
+        transition(&self.spec, self.life.clone(), event, &context)
     }
 
     /// Makes spec and status visible, if they differ from what is.
     fn publish(&mut self) {
         let published = self.node.body();
-        if published.status == self.life.status && Arc::ptr_eq(&published.spec, &self.spec) {
+        if published.status == self.life.status
+            && published.intent == self.intent
+            && Arc::ptr_eq(&published.spec, &self.spec)
+        {
             return;
         }
         let state = self.state();
@@ -160,6 +211,7 @@ impl Driver {
             status: self.life.status.clone(),
             cause: self.life.cause.clone(),
             time: self.shared.clock.now().wall,
+            intent: self.intent,
         }
     }
 
@@ -179,16 +231,22 @@ impl Driver {
 
     fn run_told(&mut self, run_id: i64, event: RunEvent) {
         let ended = matches!(event, RunEvent::Exited(_));
-        let mut effects = self.decide(Event::Run(run_id, event));
+        let mut effects = self.run_event(run_id, event);
         // An exit and its proof of emptiness that came together are one change.
         if ended && let Some(next) = LiveRun::try_next(&mut self.run) {
-            effects.extend(self.decide(Event::Run(run_id, next)));
+            effects.extend(self.run_event(run_id, next));
         }
         self.publish();
         if !self.life.has_run() {
             self.run = None;
         }
         self.carry_out(effects);
+        self.replay();
+    }
+
+    fn run_event(&mut self, run_id: i64, event: RunEvent) -> Vec<Effect> {
+        let event = self.next_found(&event).unwrap_or(Event::Run(run_id, event));
+        self.decide(event)
     }
 
     fn dependencies_changed(&mut self) {
@@ -211,7 +269,19 @@ impl Driver {
         }
     }
 
+    /// Carries a command out, or first sees to it that its intent is kept.
     fn receive(&mut self, message: Message) {
+        match self.intent_of(&message) {
+            Some(intent) => {
+                let receipt = self.shared.intents.keep(intent.clone());
+                self.intending = Some(Intending::new(receipt, intent, message));
+            }
+            None => self.obey(message),
+        }
+    }
+
+    /// Carries a command out: what it wants is kept, or need not be.
+    pub(super) fn obey(&mut self, message: Message) {
         match message {
             Message::Control {
                 control,
@@ -228,11 +298,7 @@ impl Driver {
                 cause,
                 reply,
             } => {
-                let verb = if only_if_stopped {
-                    Verb::DeleteIfStopped
-                } else {
-                    Verb::Delete
-                };
+                let verb = delete_verb(only_if_stopped);
                 let plan = stop.plan_over(&self.spec.config.stop);
                 let result = self.admit(verb, &guard).map(|()| {
                     self.audit("delete", &cause);
@@ -257,6 +323,18 @@ impl Driver {
                 }
                 Err(refused) => drop(reply.send(Err(refused))),
             },
+            Message::Open {
+                purpose,
+                guard,
+                cause,
+                reply,
+            } => {
+                let opened = self.admit(Verb::Signal, &guard).and_then(|()| self.open());
+                if opened.is_ok() {
+                    self.audit(purpose, &cause);
+                }
+                drop(reply.send(opened));
+            }
             Message::Wait(wait, reply) => {
                 let head = self.shared.registry.head();
                 if wait.from > head {
@@ -272,15 +350,7 @@ impl Driver {
     }
 
     fn control(&mut self, control: Control, guard: &Precondition, cause: Cause, reply: Reply<Ack>) {
-        let verb = match control {
-            Control::Start => Verb::Start,
-            Control::Stop(_) => Verb::Stop,
-            Control::Restart(_) => Verb::Restart,
-            Control::Pause => Verb::Pause,
-            Control::Resume => Verb::Resume,
-            Control::Reset => Verb::Reset,
-        };
-        if let Err(refused) = self.admit(verb, guard) {
+        if let Err(refused) = self.admit(control.as_verb(), guard) {
             drop(reply.send(Err(refused)));
             return;
         }
@@ -345,13 +415,17 @@ impl Driver {
         self.shared
             .dependents
             .register(look_again, &old.config.dependencies, &config.dependencies);
-        self.spec = Arc::new(Spec {
-            name: old.name.clone(),
-            generation: old.generation + 1,
-            created: old.created,
-            config,
-        });
+        self.spec = Arc::new(self.next_spec(config));
         self.apply(Event::Configured { cause, stale });
+    }
+
+    pub(super) fn next_spec(&self, config: Config) -> Spec {
+        Spec {
+            name: self.spec.name.clone(),
+            generation: self.spec.generation + 1,
+            created: self.spec.created,
+            config,
+        }
     }
 
     /// Who did what; every command that was admitted leaves a line.

@@ -1,6 +1,6 @@
 //! What a decision does to the world: launches, signals, freezes, removal.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -8,25 +8,30 @@ use super::{
     api::{Ack, Refused},
     driver::Driver,
     mailbox::Reply,
+    stdin::{LiveProcess, Turns},
 };
 use crate::{
     domain::{
         event::{Effect, Event},
         id::ProcessName,
-        run::{Exit, Outcome, RunEvent, SignalScope, SpawnError},
+        run::{RunEvent, SignalScope},
         spec::{self, Spec},
         status::Cause,
     },
-    runner::{Identity, Launch, Rlimit, Run, SignalError, Stdin},
+    runner::{Adopt, Identity, Launch, LogPolicy, Rlimit, Run, SignalError, Stdin},
 };
 
 /// Events of one run that its owner has not read yet; a run tells fewer.
-const RUN_EVENTS_MAX: usize = 16;
+pub(super) const RUN_EVENTS_MAX: usize = 16;
 
 /// The handle of a run and its events.
 pub(super) struct LiveRun {
-    handle: Option<Box<dyn Run>>,
+    handle: Option<Arc<dyn Run>>,
+    /// Who may write to it now.
+    turns: Arc<Turns>,
     events: mpsc::Receiver<RunEvent>,
+    /// The total over all logs is kept meanwhile.
+    _writing: crate::logs::Writing,
 }
 
 /// A freeze or thaw that the runner has not confirmed yet.
@@ -76,6 +81,7 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Launch(run_id) => self.launch(run_id),
+                Effect::Adopt(run_id) => self.adopt(run_id),
                 Effect::Stop(plan) => {
                     if let Some(handle) = self.run.as_ref().and_then(|run| run.handle.as_ref()) {
                         handle.stop(plan);
@@ -90,32 +96,32 @@ impl Driver {
         self.follow();
         // BOUND: RUN_EVENTS_MAX; the run protocol has fewer events.
         let (sender, events) = mpsc::channel(RUN_EVENTS_MAX);
-        let config = &self.spec.config;
-        let kept = config
-            .stdio
-            .log_policy
-            .as_ref()
-            .map_or(0, |policy| policy.max_bytes);
-        let writers = self.shared.logs.open(
-            self.node.uid(),
-            &self.spec.name,
+        let launch = self.shared.launch(&self.spec, self.node.uid(), run_id);
+        let handle = self.shared.runner.launch(launch, sender);
+        self.run = Some(self.live(handle, events));
+    }
+
+    fn adopt(&mut self, run_id: i64) {
+        self.follow();
+        // BOUND: RUN_EVENTS_MAX; the run protocol has fewer events.
+        let (sender, events) = mpsc::channel(RUN_EVENTS_MAX);
+        let adopt = Adopt {
+            uid: self.node.uid(),
             run_id,
-            config.stdio.merge_stderr,
-            usize::try_from(kept).unwrap_or(usize::MAX),
-        );
-        let handle = match writers {
-            Ok(writers) => {
-                let launch = self
-                    .shared
-                    .launch(&self.spec, self.node.uid(), run_id, writers);
-                Some(self.shared.runner.launch(launch, sender))
-            }
-            Err(error) => {
-                refuse_launch(&sender, &error, self.shared.clock.now().wall);
-                None
-            }
+            name: self.spec.name.clone(),
+            stop: self.spec.config.stop.plan(),
         };
-        self.run = Some(LiveRun { handle, events });
+        let handle = self.shared.runner.adopt(adopt, sender);
+        self.run = Some(self.live(handle, events));
+    }
+
+    fn live(&self, handle: Box<dyn Run>, events: mpsc::Receiver<RunEvent>) -> LiveRun {
+        LiveRun {
+            handle: Some(Arc::from(handle)),
+            turns: Arc::default(),
+            events,
+            _writing: self.shared.logs.writing(),
+        }
     }
 
     /// Notes the runs that a restart of a dependency is measured against.
@@ -154,6 +160,19 @@ impl Driver {
                 Err(error) => Err(refused(name, number, error)),
             });
         });
+    }
+
+    /// Gives out the live run.
+    pub(super) fn open(&self) -> Result<LiveProcess, Refused> {
+        let name = &self.spec.name;
+        let live = self.run.as_ref();
+        let live = live.and_then(|run| Some((run.handle.as_ref()?, &run.turns)));
+        let (handle, turns) = live.ok_or_else(|| Refused::StdinClosed(name.clone()))?;
+        Ok(LiveProcess::new(
+            self.node.clone(),
+            Arc::clone(handle),
+            Arc::clone(turns),
+        ))
     }
 
     /// Freezes or thaws; the state changes when the runner has confirmed it.
@@ -223,7 +242,7 @@ const ESRCH: i32 = 3;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
 
-fn refused(name: ProcessName, number: i32, error: SignalError) -> Refused {
+pub(super) fn refused(name: ProcessName, number: i32, error: SignalError) -> Refused {
     match error {
         SignalError::Gone => Refused::Signal {
             name,
@@ -240,34 +259,12 @@ fn refused(name: ProcessName, number: i32, error: SignalError) -> Refused {
     }
 }
 
-/// Without pipes for its output there is no run, and the process says why.
-fn refuse_launch(
-    events: &mpsc::Sender<RunEvent>,
-    error: &std::io::Error,
-    at: crate::domain::time::Timestamp,
-) {
-    let exit = Exit {
-        outcome: Outcome::SpawnError(SpawnError {
-            errno: error.raw_os_error().unwrap_or(0),
-            message: format!("pipes for the output: {error}").into(),
-        }),
-        core_dumped: false,
-        oom_killed: false,
-        at,
-        cpu_time: std::time::Duration::ZERO,
-        max_rss_bytes: 0,
-    };
-    let _ = events.try_send(RunEvent::Exited(exit));
-    let _ = events.try_send(RunEvent::Empty);
-}
-
 /// What the runner is told of a spec.
 pub(super) fn launch_of(
     spec: &Spec,
     uid: crate::domain::id::Uid,
     run_id: i64,
     base_env: &[(OsString, OsString)],
-    writers: crate::logs::Writers,
 ) -> Launch {
     let config = &spec.config;
     let mut env: Vec<(OsString, OsString)> = if config.clear_env {
@@ -308,16 +305,38 @@ pub(super) fn launch_of(
         nice: (config.nice != 0).then_some(config.nice),
         oom_score_adj: config.oom_score_adj,
         rlimits,
-        stdin: config
-            .stdio
-            .stdin_file
-            .as_ref()
-            .map_or(Stdin::Null, |f| Stdin::File(f.into())),
-        stdout: writers.stdout,
-        stderr: writers.stderr,
+        stdin: stdin(&config.stdio),
+        log_policy: log_policy(config.stdio.log_policy.as_ref()),
+        merge_stderr: config.stdio.merge_stderr,
         stop: config.stop.plan(),
     }
 }
+
+fn stdin(stdio: &spec::Stdio) -> Stdin {
+    match &stdio.stdin_file {
+        _ if stdio.tty => Stdin::Tty,
+        _ if stdio.open_stdin => Stdin::Pipe,
+        Some(file) => Stdin::File(file.into()),
+        None => Stdin::Null,
+    }
+}
+
+fn log_policy(asked: Option<&spec::LogPolicy>) -> LogPolicy {
+    let max_bytes = asked.map_or(0, |policy| policy.max_bytes);
+    LogPolicy {
+        max_bytes: match u64::try_from(max_bytes) {
+            Ok(bytes @ 1..) => bytes,
+            _ => LOG_BYTES_DEFAULT,
+        },
+        segment_bytes: 0,
+        max_segments: 0,
+        max_age: std::time::Duration::ZERO,
+        drop_when_full: asked.and_then(|policy| policy.drop_when_full) == Some(true),
+    }
+}
+
+/// What the interface promises to who asks for nothing else.
+const LOG_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 
 fn rlimit(limit: &spec::Rlimit) -> Rlimit {
     // -1 is "unlimited", which the kernel writes as the largest number.

@@ -6,7 +6,7 @@
 //! change together under that short lock, so a name can be re-created at once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     ffi::OsString,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,25 +14,30 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
     api::{ProcessNode, Processes, Refused},
     clock::Clock,
     dependencies::Dependents,
+    driver::Driver,
     effects::launch_of,
+    intent::IntentStore,
     mailbox::Mailbox,
+    waiters::Waiters,
 };
 use crate::{
     domain::{
         graph::Graph,
         id::{ProcessName, Uid},
+        lifecycle::Lifecycle,
+        limits::PROCESSES_MAX,
         spec::{ExitWith, Spec},
-        status::{ProcessState, State},
+        status::{Cause, Desired, ProcessState, State, Status},
     },
-    logs::{Logs, Writers},
-    registry::Slot,
+    logs::Logs,
+    registry::{CreateError, Slot},
     runner::{Launch, Runner},
 };
 
@@ -52,6 +57,8 @@ pub struct Setup {
     pub base_env: Vec<(OsString, OsString)>,
     /// Draws a fresh UUID.
     pub new_uid: fn() -> Uid,
+    /// Keeps what the user asks for.
+    pub intents: Arc<dyn IntentStore>,
 }
 
 /// A process whose end ends the daemon.
@@ -72,6 +79,7 @@ pub struct Supervisor {
 pub(super) struct Inner {
     pub(super) registry: Processes,
     pub(super) runner: Arc<dyn Runner>,
+    pub(super) intents: Arc<dyn IntentStore>,
     pub(super) logs: Logs,
     pub(super) clock: Clock,
     pub(super) dependents: Dependents,
@@ -118,11 +126,13 @@ impl Supervisor {
             clock,
             base_env,
             new_uid,
+            intents,
         } = setup;
         Self {
             inner: Arc::new(Inner {
                 registry,
                 runner,
+                intents,
                 logs,
                 clock,
                 dependents: Dependents::default(),
@@ -176,6 +186,11 @@ impl Inner {
         Ok(turn)
     }
 
+    /// Whether the daemon is on its way out.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     /// From here on nothing is created, configured or started.
     pub(super) async fn close(&self) {
         self.closing.store(true, Ordering::Release);
@@ -190,8 +205,76 @@ impl Inner {
             .ok_or_else(|| Refused::NotFound(name.clone()))
     }
 
-    pub(super) fn launch(&self, spec: &Spec, uid: Uid, run_id: i64, writers: Writers) -> Launch {
-        launch_of(spec, uid, run_id, &self.base_env, writers)
+    pub(super) fn launch(&self, spec: &Spec, uid: Uid, run_id: i64) -> Launch {
+        launch_of(spec, uid, run_id, &self.base_env)
+    }
+
+    /// Publishes a process that did not exist.
+    pub(super) fn publish_new(
+        &self,
+        uid: Uid,
+        spec: &Arc<Spec>,
+        desired: Desired,
+        cause: Cause,
+    ) -> Result<ProcessNode, Refused> {
+        let now = self.clock.now().wall;
+        let state = ProcessState {
+            spec: Arc::clone(spec),
+            status: Status::new(desired, cause.clone(), now),
+            cause,
+            time: now,
+            intent: 0,
+        };
+        self.registry
+            .create(uid, state)
+            .map_err(|error| match error {
+                CreateError::Full => Refused::Quota {
+                    limit: "processes_max",
+                    max: PROCESSES_MAX,
+                },
+                CreateError::Exists(node) => Refused::Exists {
+                    name: spec.name.clone(),
+                    uid: node.uid(),
+                },
+            })
+    }
+
+    /// Gives a published process its owner, as `adjust` makes it. The lock is the
+    /// one under which it was published, if it was just now.
+    pub(super) fn own(
+        self: &Arc<Self>,
+        mailboxes: &mut HashMap<ProcessName, Mailbox>,
+        node: ProcessNode,
+        spec: Arc<Spec>,
+        life: Lifecycle,
+        adjust: impl FnOnce(Driver) -> Driver,
+    ) -> Result<(), Refused> {
+        let name = spec.name.clone();
+        let slot = self.registry.slot(name.as_str());
+        let slot = slot.ok_or_else(|| Refused::NotFound(name.clone()))?;
+        let (mailbox, messages) = Mailbox::new(name.clone());
+        mailboxes.insert(name, mailbox);
+        let driver = adjust(Driver {
+            shared: Arc::clone(self),
+            slot,
+            intent: node.body().intent,
+            node,
+            spec,
+            life,
+            messages,
+            run: None,
+            freeze: None,
+            intending: None,
+            owed: None,
+            waiters: Waiters::default(),
+            look_again: Arc::new(Notify::new()),
+            followed: HashMap::new(),
+            kept: None,
+            found: VecDeque::new(),
+            removed: false,
+        });
+        self.tracker.spawn_on(driver.run(), &self.runtime);
+        Ok(())
     }
 
     /// Deletes from the registry and forgets the owner, in one step for others.

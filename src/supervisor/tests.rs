@@ -20,25 +20,36 @@ use crate::{
     runner::fake::{Asked, FakeRunner, OnStop, Script},
 };
 
+mod intents;
+
 struct World {
     supervisor: Supervisor,
     runner: FakeRunner,
+    _logs: tempfile::TempDir,
 }
 
 fn world() -> World {
+    let registry = Registry::new(Limits::default(), Revision::ZERO);
+    world_with(std::sync::Arc::new(Forgetful), registry)
+}
+
+fn world_with(intents: std::sync::Arc<dyn IntentStore>, registry: Processes) -> World {
     let runner = FakeRunner::new();
+    let logs = tempfile::tempdir().unwrap();
     let setup = Setup {
-        registry: Registry::new(Limits::default(), Revision::ZERO),
+        registry,
         runtime: tokio::runtime::Handle::current(),
         runner: std::sync::Arc::new(runner.clone()),
-        logs: Logs::new(LogLimits::default()).unwrap(),
+        logs: Logs::new(logs.path().into(), LogLimits::default()).unwrap(),
         clock: Clock::start(),
         base_env: Vec::new(),
         new_uid: || Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
+        intents,
     };
     World {
         supervisor: Supervisor::new(setup),
         runner,
+        _logs: logs,
     }
 }
 
@@ -258,7 +269,10 @@ async fn dependencies_start_in_order_and_stop_in_reverse() {
         .await
         .unwrap();
     assert!(world.wait("web", Condition::Running, None).await.satisfied);
-    assert_eq!(world.runner.run(0).await.launch.name.as_str(), "db");
+    assert_eq!(
+        world.runner.run(0).await.launch.unwrap().name.as_str(),
+        "db"
+    );
 
     let stop = Control::Stop(StopPolicy::default());
     let names = vec![name("db"), name("web")];

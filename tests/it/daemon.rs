@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod attach;
 mod calls;
 mod changes;
 mod cli;
@@ -21,6 +22,7 @@ mod lost;
 mod proc;
 mod races;
 mod stops;
-mod support;
+pub(crate) mod support;
 mod surroundings;
+mod survival;
 mod up;

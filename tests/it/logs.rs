@@ -1,194 +1,167 @@
-//! Real children writing to captured pipes.
-#![allow(
-    clippy::unwrap_used,
-    reason = "clippy only takes functions marked as tests for tests"
-)]
+//! Real children writing, from their pipes to a client.
+#![allow(clippy::print_stdout, reason = "figures")]
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-use procession::{
-    domain::id::{ProcessName, Uid},
-    logs::{Batch, Entry, Gap, Limits, Logs, OutputStream, Reader, Slot, Start},
-};
+use procession::grpc::proto::{self, tail_logs_response::Payload};
+use serde_json::Value;
 
-/// Long enough for a loaded machine; a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::daemon::support::{Client, Daemon, PATIENCE, eventually, sh};
 
-fn uid(number: u32) -> Uid {
-    let mut bytes = [0; 16];
-    bytes[..4].copy_from_slice(&number.to_be_bytes());
-    Uid::from_bytes(bytes)
-}
-
-fn logs() -> Logs {
-    Logs::new(Limits::default()).unwrap()
-}
-
-/// Runs `script` by the shell with its output captured; our copies of the write
-/// ends are closed.
-fn run(logs: &Logs, number: u32, script: &str) -> Child {
-    let name = ProcessName::new("child").unwrap();
-    let writers = logs.open(uid(number), &name, 1, false, 0).unwrap();
-    Command::new("sh")
-        .args(["-c", script])
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(writers.stdout))
-        .stderr(Stdio::from(writers.stderr))
-        .spawn()
-        .unwrap()
-}
-
-fn attach(logs: &Logs, number: u32, start: Start) -> (Reader, Slot) {
-    let mut reader = logs.reader();
-    let slot = reader.attach(uid(number), start).unwrap().slot;
-    (reader, slot)
-}
-
-/// Reads until `enough`.
-fn read(
-    reader: &mut Reader,
-    slot: Slot,
-    enough: impl Fn(&[Entry]) -> bool,
-) -> (Vec<Entry>, Vec<Gap>) {
-    let deadline = Instant::now() + PATIENCE;
-    let (mut entries, mut gaps) = (Vec::new(), Vec::new());
-    while !enough(&entries) {
-        assert!(Instant::now() < deadline, "{} entries", entries.len());
-        let Batch {
-            gap, entries: more, ..
-        } = reader.read(slot, 64 * 1024, u64::MAX);
-        gaps.extend(gap);
-        if more.is_empty() {
-            std::thread::yield_now();
-        }
-        entries.extend(more);
-    }
-    (entries, gaps)
-}
-
-fn ends_with(entries: &[Entry], text: &str) -> bool {
-    entries
-        .last()
-        .is_some_and(|entry| entry.data == text.as_bytes())
-}
-
-#[test]
-fn both_streams_of_a_child_are_captured_to_their_end() {
-    let logs = logs();
-    let mut child = run(&logs, 1, "echo out; echo err >&2; printf 'no newline'");
-    assert!(child.wait().unwrap().success());
-    let (mut reader, slot) = attach(&logs, 1, Start::Oldest);
-    let (entries, gaps) = read(&mut reader, slot, |entries| {
-        entries.iter().filter(|entry| !entry.partial).count() == 3
-    });
-    assert_eq!(gaps, []);
-    let of = |stream| -> Vec<&[u8]> {
-        let entries = entries.iter().filter(|entry| entry.stream == stream);
-        entries
-            .map(|entry| &entry.data[..])
-            .filter(|data| !data.is_empty())
-            .collect()
+async fn create(client: &mut Client, process: proto::Process) {
+    let request = proto::CreateProcessRequest {
+        process: Some(process),
+        ..Default::default()
     };
-    assert_eq!(of(OutputStream::Stdout), [&b"out"[..], b"no newline"]);
-    assert_eq!(of(OutputStream::Stderr), [b"err"]);
+    client.create_process(request).await.unwrap();
 }
 
-#[test]
-fn two_hundred_children_write_at_once_and_no_line_is_lost() {
-    const CHILDREN: u32 = 200;
+/// What `procession logs` shows as JSON.
+fn shown(daemon: &Daemon, args: &[&str]) -> Vec<Value> {
+    let ran = daemon.cli([&["logs", "-o", "json"], args].concat());
+    assert!(ran.status.success(), "{ran:?}");
+    let text = String::from_utf8(ran.stdout).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn texts<'a>(lines: &'a [Value], stream: &str) -> Vec<&'a str> {
+    let of_stream = lines.iter().filter(|line| line["stream"] == stream);
+    of_stream
+        .map(|line| line["text"].as_str().unwrap())
+        .filter(|text| !text.is_empty())
+        .collect()
+}
+
+#[tokio::test]
+async fn both_streams_of_a_child_are_kept_to_their_end() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let script = "echo out; echo err >&2; printf 'no newline'";
+    create(&mut client, sh("web", script)).await;
+    let lines = eventually("all of it", || {
+        let lines = shown(&daemon, &["web"]);
+        let whole = lines.iter().filter(|line| line["partial"] == false);
+        (whole.count() == 3).then_some(lines)
+    });
+    assert_eq!(texts(&lines, "stdout"), ["out", "no newline"]);
+    assert_eq!(texts(&lines, "stderr"), ["err"]);
+    assert_eq!(shown(&daemon, &["web", "--stream", "stderr"]).len(), 1);
+    assert_eq!(shown(&daemon, &["web", "--run", "1"]), lines);
+    assert_eq!(shown(&daemon, &["web", "--run", "2"]).len(), 0);
+    daemon.ended().await;
+}
+
+#[tokio::test]
+async fn fifty_children_write_at_once_and_no_line_is_lost() {
+    const CHILDREN: u32 = 50;
     const LINES: usize = 2000;
-    let logs = logs();
-    let script = format!("seq 1 {LINES}");
-    let mut children: Vec<Child> = (0..CHILDREN).map(|n| run(&logs, n, &script)).collect();
-    for child in &mut children {
-        assert!(child.wait().unwrap().success());
+    let daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    for number in 0..CHILDREN {
+        let script = format!("seq 1 {LINES}");
+        create(&mut client, sh(&format!("w{number}"), &script)).await;
     }
     for number in 0..CHILDREN {
-        let (mut reader, slot) = attach(&logs, number, Start::After(0));
-        let (entries, gaps) = read(&mut reader, slot, |entries| entries.len() == LINES);
-        assert_eq!(gaps, []);
-        for (entry, want) in entries.iter().zip(1..) {
-            assert_eq!(entry.sequence, want);
-            assert_eq!(entry.data, want.to_string().as_bytes());
+        let name = format!("w{number}");
+        let lines = eventually("all lines", || {
+            let lines = shown(&daemon, &[&name]);
+            (lines.len() == LINES).then_some(lines)
+        });
+        for (line, want) in lines.iter().zip(1..) {
+            assert_eq!(line["sequence"], want);
+            assert_eq!(line["text"], want.to_string());
         }
     }
+    daemon.ended().await;
 }
 
-#[test]
-fn a_reader_that_never_reads_blocks_nobody_and_then_gets_one_gap() {
-    let logs = logs();
-    // A hundred times what is retained.
-    let script = "yes 'a line of thirty-one characters' | head -n 3000000; echo end";
-    let mut child = run(&logs, 1, script);
-    let (mut stalled, slot) = attach(&logs, 1, Start::Oldest);
-    let mut quiet = run(&logs, 2, "echo quiet");
-    // The child ends although nobody read a byte.
-    assert!(child.wait().unwrap().success());
-    assert!(quiet.wait().unwrap().success());
-    let (mut last, last_slot) = attach(&logs, 1, Start::End);
-    let deadline = Instant::now() + PATIENCE;
-    while !ends_with(
-        &last.peek(last_slot, last.window(last_slot).end - 1, u64::MAX),
-        "end",
-    ) {
-        assert!(Instant::now() < deadline);
-        std::thread::yield_now();
+#[tokio::test]
+async fn a_client_that_does_not_read_blocks_nobody_and_then_gets_one_gap() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let request = proto::TailLogsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut stalled = client.tail_logs(request).await.unwrap().into_inner();
+    let script = "yes 'a line of thirty-one characters' | head -n 1000000; echo end";
+    let mut process = sh("web", script);
+    let policy = proto::LogPolicy {
+        max_bytes: 1024 * 1024,
+        ..Default::default()
+    };
+    if let Some(spec) = &mut process.spec {
+        spec.stdio = Some(proto::Stdio {
+            log_policy: Some(policy),
+            ..Default::default()
+        });
     }
-    last.seek(last_slot, Start::End);
-    assert!(logs.used_bytes() < 3 * 1024 * 1024, "{}", logs.used_bytes());
-    let (entries, gaps) = read(&mut stalled, slot, |entries| ends_with(entries, "end"));
-    assert_eq!(gaps.len(), 1);
-    assert_eq!(gaps[0].first_sequence, 1);
-    assert_eq!(gaps[0].lost_bytes, gaps[0].last_sequence * 31);
-    assert_eq!(entries[0].sequence, gaps[0].last_sequence + 1);
-    assert_eq!(entries.last().unwrap().sequence, 3_000_001);
-    let (mut other, other_slot) = attach(&logs, 2, Start::Oldest);
-    read(&mut other, other_slot, |entries| {
-        ends_with(entries, "quiet")
+    create(&mut client, process).await;
+    eventually("the child ends although nobody reads", || {
+        let lines = shown(&daemon, &["web", "-n", "1"]);
+        lines.iter().any(|line| line["text"] == "end").then_some(())
     });
+    let (mut next, mut lost) = (1, 0);
+    while next <= 1_000_001 {
+        let message = tokio::time::timeout(PATIENCE, stalled.message()).await;
+        match message.unwrap().unwrap().unwrap().payload.unwrap() {
+            Payload::Gap(gap) => {
+                assert_eq!(gap.first_sequence, next);
+                assert_eq!(gap.reason(), proto::LogGapReason::Trimmed);
+                next = gap.last_sequence + 1;
+                lost += 1;
+            }
+            Payload::Entries(entries) => {
+                for entry in entries.entries {
+                    if entry.line_offset == 0 {
+                        assert_eq!(entry.sequence, next);
+                        next += 1;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(lost >= 1);
+    drop((stalled, client));
+    daemon.ended().await;
 }
 
-#[test]
-fn a_grandchild_that_keeps_the_pipe_is_captured_after_its_parent() {
-    let logs = logs();
-    // The grandchild writes once its parent is gone, which closes the fifo.
-    let directory = tempfile::tempdir().unwrap();
-    let fifo = directory.path().join("gate");
-    let gate = fifo.to_str().unwrap();
-    let script = format!("mkfifo {gate}; (read line < {gate}; echo late) & echo early");
-    let mut child = run(&logs, 1, &script);
-    let (mut reader, slot) = attach(&logs, 1, Start::Oldest);
-    assert!(child.wait().unwrap().success());
-    read(&mut reader, slot, |entries| ends_with(entries, "early"));
-    std::fs::write(&fifo, "go\n").unwrap();
-    read(&mut reader, slot, |entries| ends_with(entries, "late"));
-}
-
-/// `MEGABYTES=1000 cargo test --release --test it capture_rate -- --nocapture`
-#[test]
-fn capture_rate_of_lines_of_100_bytes() {
+/// `MEGABYTES=1000 cargo test --release --test it tail_rate -- --nocapture`
+#[tokio::test]
+async fn tail_rate_of_lines_of_100_bytes() {
     let asked = std::env::var("MEGABYTES")
         .ok()
         .and_then(|text| text.parse().ok());
-    let megabytes: u64 = asked.unwrap_or(50);
-    let logs = logs();
+    let megabytes: u64 = asked.unwrap_or(20);
+    let daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let request = proto::TailLogsRequest {
+        follow: true,
+        ..Default::default()
+    };
+    let mut tail = client.tail_logs(request).await.unwrap().into_inner();
     let start = Instant::now();
-    let script = format!(
-        "yes {} | head -c {megabytes}000000; echo end",
-        "x".repeat(99)
-    );
-    let mut child = run(&logs, 1, &script);
-    let (mut reader, slot) = attach(&logs, 1, Start::End);
-    assert!(child.wait().unwrap().success());
-    let (entries, _) = read(&mut reader, slot, |entries| ends_with(entries, "end"));
+    let line = "x".repeat(99);
+    let script = format!("yes {line} | head -c {megabytes}000000; echo end");
+    create(&mut client, sh("web", &script)).await;
+    let mut seen = 0;
+    while seen <= megabytes * 10_000 {
+        let message = tokio::time::timeout(PATIENCE, tail.message()).await;
+        match message.unwrap().unwrap().unwrap().payload.unwrap() {
+            Payload::Gap(gap) => seen = gap.last_sequence.unsigned_abs(),
+            Payload::Entries(entries) => {
+                let last = entries.entries.iter().map(|entry| entry.sequence).max();
+                seen = seen.max(last.unwrap_or_default().unsigned_abs());
+            }
+            _ => {}
+        }
+    }
     let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{megabytes} MB in {seconds:.2} s: {:.0} MB/s",
-        megabytes as f64 / seconds
-    );
-    let lines = i64::try_from(megabytes * 10_000).unwrap();
-    assert_eq!(entries.last().unwrap().sequence, lines + 1);
+    let rate = megabytes as f64 / seconds;
+    println!("{megabytes} MB in {seconds:.2} s: {rate:.0} MB/s");
+    drop((tail, client));
+    daemon.ended().await;
 }

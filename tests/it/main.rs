@@ -15,5 +15,6 @@ mod pki;
 mod registry_stress;
 mod server;
 mod shim;
+mod store;
 mod tidy;
 mod watch_unit;

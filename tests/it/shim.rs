@@ -5,7 +5,11 @@
 
 mod support;
 
+mod adoption;
 mod ends;
+#[cfg(debug_assertions)]
+mod failpoints;
 mod setup;
+mod stdin;
 mod stops;
 mod survival;

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use super::values::{self, SignalArg, Since};
+use super::{
+    super::attach::{DETACH_KEYS, detach_keys, keys::DetachKeys},
+    values::{self, SignalArg, Since},
+};
 use crate::grpc::proto;
 
 /// Which processes: shared by the commands that take several.
@@ -162,6 +165,31 @@ pub enum ScopeArg {
     Tree,
 }
 
+/// `procession attach`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Ends with the exit code of the process, or 128 and the number of the signal that
+ended it. The detach keys leave it running; so does Ctrl-C, unless the process has
+a terminal of its own.
+
+Examples:
+  procession attach console
+  echo reload | procession attach console   # closes its stdin at the end
+  procession attach web --no-stdin          # only looks")]
+pub struct AttachArgs {
+    /// The process.
+    pub name: String,
+    /// Only show what it writes.
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// First show so much of what it wrote before.
+    #[arg(long, value_name = "BYTES")]
+    pub backlog: Option<u32>,
+    /// Keys that leave it running.
+    #[arg(long, value_name = "KEYS", default_value = DETACH_KEYS, value_parser = detach_keys)]
+    pub detach_keys: DetachKeys,
+}
+
 /// `procession scale`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -245,12 +273,15 @@ pub struct WatchArgs {
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 On a terminal control characters are shown escaped; on a pipe the bytes are as
-written. Lost lines are reported on stderr.
+written. Lost lines are reported on stderr. With -o json each line is an object,
+and so is each stretch of lost lines.
 
 Examples:
   procession logs web
   procession logs -f -n 100 web db
-  procession logs --since 10m 'web*' -t")]
+  procession logs --since 10m 'web*' -t
+  procession logs web --run 3 --stream stderr
+  procession logs web -o json | jq -r .text")]
 pub struct LogsArgs {
     /// Which processes; none: all.
     #[command(flatten)]
@@ -265,7 +296,17 @@ pub struct LogsArgs {
     /// Only lines since then: 10m, or 2026-11-25T08:00:00Z.
     #[arg(long, value_name = "WHEN", value_parser = values::since)]
     pub since: Option<Since>,
-    /// Put the time before each line.
+    /// Only lines before then; with --follow, ends once that time has passed.
+    #[arg(long, value_name = "WHEN", value_parser = values::since)]
+    pub until: Option<Since>,
+    /// Only lines of this run, as `get` numbers them; needs exactly one name.
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    pub run: Option<i64>,
+    /// Only lines of this stream [default: both].
+    #[arg(long, value_enum)]
+    pub stream: Option<StreamArg>,
+    /// Put the time before each line; ~ where it was only found later.
     #[arg(short, long)]
     pub timestamps: bool,
     /// Only lines that match this regular expression (RE2 style).
@@ -274,6 +315,15 @@ pub struct LogsArgs {
     /// Do not escape control characters on a terminal.
     #[arg(long)]
     pub raw: bool,
+}
+
+/// A standard stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StreamArg {
+    /// Standard output, and standard error where both are merged.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 /// `procession apply`.
@@ -361,6 +411,14 @@ pub struct DeleteArgs {
     /// Succeed where there is no such process.
     #[arg(long)]
     pub allow_missing: bool,
+}
+
+/// `procession upgrade`.
+#[derive(Debug, Clone, Args)]
+pub struct UpgradeArgs {
+    /// Wait at most this long for the new daemon, then exit with 124.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = values::duration)]
+    pub timeout: Duration,
 }
 
 /// `procession down`.

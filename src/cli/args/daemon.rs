@@ -1,8 +1,8 @@
-//! Options of the commands that run the daemon.
+//! Options of the commands that run the daemon, or look at what it keeps.
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// `procession serve`.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +18,19 @@ pub struct ServeArgs {
     /// Processes to apply at start.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// What SIGTERM does with the processes: stop them, or keep them for the next
+    /// daemon. SIGINT (Ctrl-C) always stops them.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnTerm::Stop)]
+    pub on_term: OnTerm,
+}
+
+/// What SIGTERM does with the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnTerm {
+    /// Stop them all, dependents first.
+    Stop,
+    /// Leave them running.
+    Keep,
 }
 
 /// `procession up`.
@@ -36,6 +49,25 @@ pub struct UpArgs {
     /// No colours, also on a terminal.
     #[arg(long, alias = "no-colour")]
     pub no_color: bool,
+}
+
+/// `procession doctor`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Nothing is changed, and a running daemon is not disturbed.
+Exit code 1: something needs to be done.
+
+Examples:
+  procession doctor
+  procession doctor --state-dir /var/lib/procession -o json
+  procession doctor --export rescued.json")]
+pub struct DoctorArgs {
+    /// Directory of the durable state [default: as of `serve`].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Write every configuration that can be read to FILE, for `apply`.
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
 }
 
 /// Where the daemon is reached and keeps its state. The Unix socket is the

@@ -1,24 +1,34 @@
 //! Which lines were shown, so that a new connection goes on behind them. Pure.
 //!
 //! A line that is shown in part is asked for again whole (positions count lines),
-//! and the part already shown is cut off.
+//! and what comes again of it and of the lines behind it is left out.
 
 use std::collections::BTreeMap;
 
 use crate::grpc::proto::{LogEntry, LogGap, LogPosition};
 
-/// The last line shown of each process.
+/// What was shown of each process.
 #[derive(Debug, Default)]
 pub(crate) struct Positions(BTreeMap<String, Position>);
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Position {
     uid: String,
+    /// Highest number shown, or known to be lost.
+    newest: i64,
+    /// Lines up to here come again on this connection, if they come.
+    again: i64,
+    // BOUND: one per stream.
+    /// Lines of which the rest is still to come.
+    open: Vec<OpenLine>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OpenLine {
+    stream: i32,
     sequence: i64,
-    /// Bytes shown of that line.
+    /// Bytes shown.
     shown: i64,
-    /// The rest of the line is still to come.
-    partial: bool,
 }
 
 // === impl Positions ===
@@ -26,69 +36,86 @@ struct Position {
 impl Positions {
     /// Whether `entry` has anything new; what was shown is cut off its data.
     pub(crate) fn accept(&mut self, entry: &mut LogEntry) -> bool {
+        self.of(&entry.name, &entry.uid).accept(entry)
+    }
+
+    /// The lines of `gap` will not come; whether one was still to be shown. Those
+    /// that were shown are cut off it.
+    pub(crate) fn skip(&mut self, gap: &mut LogGap) -> bool {
+        self.of(&gap.name, &gap.uid).skip(gap)
+    }
+
+    /// For the next request, after which some lines will come again.
+    pub(crate) fn resume(&mut self) -> Vec<LogPosition> {
+        let wire = |(name, position): (&String, &mut Position)| LogPosition {
+            name: name.clone(),
+            uid: position.uid.clone(),
+            sequence: position.resume(),
+        };
+        self.0.iter_mut().map(wire).collect()
+    }
+
+    fn of(&mut self, name: &str, uid: &str) -> &mut Position {
+        let position = self.0.entry(name.to_owned()).or_default();
+        if position.uid != uid {
+            *position = Position {
+                uid: uid.to_owned(),
+                ..Position::default()
+            };
+        }
+        position
+    }
+}
+
+// === impl Position ===
+
+impl Position {
+    fn accept(&mut self, entry: &mut LogEntry) -> bool {
         let length = i64::try_from(entry.data.len()).unwrap_or(i64::MAX);
         let end = entry.line_offset.saturating_add(length);
         let known = self
-            .0
-            .get(&entry.name)
-            .filter(|known| known.uid == entry.uid);
-        if let Some(known) = known {
-            if entry.sequence < known.sequence {
-                return false;
-            }
-            if entry.sequence == known.sequence {
-                let is_old = end <= known.shown;
-                if !known.partial || (is_old && entry.partial) {
-                    return false;
-                }
-                let overlap = known
-                    .shown
-                    .saturating_sub(entry.line_offset)
-                    .clamp(0, length);
+            .open
+            .iter()
+            .find(|open| open.sequence == entry.sequence)
+            .map(|open| open.shown);
+        match known {
+            None if entry.sequence <= self.again => return false,
+            None => {}
+            Some(shown) if end <= shown && entry.partial => return false,
+            Some(shown) => {
+                let overlap = shown.saturating_sub(entry.line_offset).clamp(0, length);
                 let overlap_bytes = usize::try_from(overlap).unwrap_or_default();
                 entry.data = entry.data.slice(overlap_bytes..);
                 entry.line_offset = entry.line_offset.saturating_add(overlap);
             }
         }
-        self.0.insert(
-            entry.name.clone(),
-            Position {
-                uid: entry.uid.clone(),
+        self.newest = self.newest.max(entry.sequence);
+        // A stream is in one line at a time.
+        self.open.retain(|open| open.stream != entry.stream);
+        if entry.partial {
+            self.open.push(OpenLine {
+                stream: entry.stream,
                 sequence: entry.sequence,
-                shown: end,
-                partial: entry.partial,
-            },
-        );
+                shown: end.max(known.unwrap_or_default()),
+            });
+        }
         true
     }
 
-    /// The lines of `gap` will not come.
-    pub(crate) fn skip(&mut self, gap: &LogGap) {
-        let is_ahead = self
-            .0
-            .get(&gap.name)
-            .is_none_or(|known| known.uid != gap.uid || known.sequence < gap.last_sequence);
-        if is_ahead {
-            self.0.insert(
-                gap.name.clone(),
-                Position {
-                    uid: gap.uid.clone(),
-                    sequence: gap.last_sequence,
-                    shown: 0,
-                    partial: false,
-                },
-            );
+    fn skip(&mut self, gap: &mut LogGap) -> bool {
+        let lost = gap.first_sequence..=gap.last_sequence;
+        if !self.open.iter().any(|open| lost.contains(&open.sequence)) {
+            gap.first_sequence = gap.first_sequence.max(self.again.saturating_add(1));
         }
+        self.open.retain(|open| !lost.contains(&open.sequence));
+        self.newest = self.newest.max(gap.last_sequence);
+        gap.first_sequence <= gap.last_sequence
     }
 
-    /// For the next request.
-    pub(crate) fn to_wire(&self) -> Vec<LogPosition> {
-        let wire = |(name, position): (&String, &Position)| LogPosition {
-            name: name.clone(),
-            uid: position.uid.clone(),
-            sequence: position.sequence - i64::from(position.partial),
-        };
-        self.0.iter().map(wire).collect()
+    fn resume(&mut self) -> i64 {
+        self.again = self.newest;
+        let open = self.open.iter().map(|open| open.sequence - 1);
+        open.fold(self.newest, i64::min)
     }
 }
 
@@ -125,7 +152,7 @@ mod tests {
         let mut positions = Positions::default();
         let lines = [entry(1, 0, "a", false), entry(2, 0, "b", false)];
         assert_eq!(shown(&mut positions, &lines), "a\nb\n");
-        assert_eq!(positions.to_wire()[0].sequence, 2);
+        assert_eq!(positions.resume()[0].sequence, 2);
         assert_eq!(shown(&mut positions, &lines), "");
         assert_eq!(shown(&mut positions, &[entry(3, 0, "c", false)]), "c\n");
     }
@@ -139,10 +166,10 @@ mod tests {
         ] {
             let mut positions = Positions::default();
             let mut text = shown(&mut positions, &[entry(7, 0, "hello", true)]);
-            assert_eq!(positions.to_wire()[0].sequence, 6, "asked for again whole");
+            assert_eq!(positions.resume()[0].sequence, 6, "asked for again whole");
             text += &shown(&mut positions, &second);
             assert_eq!(text, "hello world\n");
-            assert_eq!(positions.to_wire()[0].sequence, 7);
+            assert_eq!(positions.resume()[0].sequence, 7);
         }
     }
 
@@ -153,7 +180,7 @@ mod tests {
         let mut young = entry(1, 0, "new", false);
         young.uid = "v".into();
         assert_eq!(shown(&mut positions, &[young]), "new\n");
-        assert_eq!(positions.to_wire()[0].uid, "v");
+        assert_eq!(positions.resume()[0].uid, "v");
     }
 
     #[test]
@@ -162,13 +189,46 @@ mod tests {
         let gap = |last_sequence| LogGap {
             name: "web".into(),
             uid: "u".into(),
+            first_sequence: 5,
             last_sequence,
             ..LogGap::default()
         };
-        positions.skip(&gap(20));
-        assert_eq!(positions.to_wire()[0].sequence, 20);
-        positions.skip(&gap(10));
-        assert_eq!(positions.to_wire()[0].sequence, 20, "never back");
+        assert!(positions.skip(&mut gap(20)));
+        assert_eq!(positions.resume()[0].sequence, 20);
+        assert!(!positions.skip(&mut gap(10)), "it was told");
+        assert_eq!(positions.resume()[0].sequence, 20, "never back");
         assert_eq!(shown(&mut positions, &[entry(21, 0, "x", false)]), "x\n");
+    }
+
+    #[test]
+    fn a_prompt_is_completed_behind_lines_of_the_other_stream() {
+        let err = |sequence, data| LogEntry {
+            stream: 2,
+            ..entry(sequence, 0, data, false)
+        };
+        let mut positions = Positions::default();
+        let first = [entry(1, 0, "name: ", true), err(2, "note")];
+        assert_eq!(shown(&mut positions, &first), "name: note\n");
+        assert_eq!(positions.resume()[0].sequence, 0);
+        // All of it comes again, and more.
+        let again = [
+            entry(1, 0, "name: x", true),
+            err(2, "note"),
+            err(3, "more"),
+            entry(1, 7, "y", false),
+        ];
+        assert_eq!(shown(&mut positions, &again), "xmore\ny\n");
+        assert_eq!(positions.resume()[0].sequence, 3);
+    }
+
+    #[test]
+    fn the_rest_of_a_line_that_began_before_is_shown() {
+        let mut positions = Positions::default();
+        let late = LogEntry {
+            stream: 2,
+            ..entry(3, 40, "rest", false)
+        };
+        let lines = [entry(9, 0, "nine", false), late];
+        assert_eq!(shown(&mut positions, &lines), "nine\nrest\n");
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn keep_known_details(status: &mut tonic_types::Status) {
 }
 
 /// The contract and the error details of `google.rpc`.
-fn pool() -> Result<&'static DescriptorPool, CliError> {
+pub(crate) fn pool() -> Result<&'static DescriptorPool, CliError> {
     static POOL: OnceLock<Result<DescriptorPool, String>> = OnceLock::new();
     POOL.get_or_init(|| build_pool().map_err(|error| error.to_string()))
         .as_ref()

@@ -48,6 +48,12 @@ impl Config {
             "spec.stdio.merge_stderr",
             true,
         );
+        note(a.stdio.tty != b.stdio.tty, "spec.stdio.tty", true);
+        note(
+            a.stdio.open_stdin != b.stdio.open_stdin,
+            "spec.stdio.open_stdin",
+            true,
+        );
         note(
             a.stdio.stdin_file != b.stdio.stdin_file,
             "spec.stdio.stdin_file",

@@ -265,6 +265,15 @@ impl Faults {
                 }
             }
         }
+        if config.stdio.tty && config.stdio.stdin_file.is_some() {
+            self.add("spec.stdio.tty", "excludes stdin_file; keep one of them");
+        }
+        if config.stdio.open_stdin && config.stdio.stdin_file.is_some() {
+            self.add(
+                "spec.stdio.open_stdin",
+                "excludes stdin_file; keep one of them",
+            );
+        }
         if let Some(Identity { user, .. }) = &config.run_as
             && user.is_empty()
         {
@@ -354,7 +363,7 @@ mod tests {
     fn every_fault_names_its_field() {
         type Break = fn(&mut Config);
         let name = ProcessName::new("web").unwrap();
-        let table: [(&str, Break); 19] = [
+        let table: [(&str, Break); 21] = [
             ("spec.command", |c| c.command.clear()),
             ("spec.command[0]", |c| c.command[0].clear()),
             ("spec.command", |c| c.command.push("a\0".into())),
@@ -378,6 +387,14 @@ mod tests {
             }),
             ("spec.stdio.stdin_file", |c| {
                 c.stdio.stdin_file = Some("in".into())
+            }),
+            ("spec.stdio.tty", |c| {
+                c.stdio.tty = true;
+                c.stdio.stdin_file = Some("/in".into());
+            }),
+            ("spec.stdio.open_stdin", |c| {
+                c.stdio.open_stdin = true;
+                c.stdio.stdin_file = Some("/in".into());
             }),
             ("spec.run_as.user", |c| c.run_as = Some(Identity::default())),
             ("spec.nice", |c| c.nice = 20),

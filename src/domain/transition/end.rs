@@ -5,7 +5,7 @@ use super::{
         backoff,
         event::Effect,
         lifecycle::{Context, Lifecycle, LiveRun, StopWhy},
-        run::Outcome,
+        run::{Outcome, UnknownReason},
         spec::{RestartMode, RestartPolicy, Spec},
         status::{Cause, Desired, Reason, RunRecord, State},
     },
@@ -47,6 +47,11 @@ fn policy(spec: &Spec, life: &mut Lifecycle, run: &LiveRun, ctx: &Context) -> Ve
         life.enter(State::Failed, Reason::Lost, Cause::SUPERVISOR, ctx.now);
         return Vec::new();
     };
+    if record.exit.outcome == Outcome::Unknown(UnknownReason::Reboot) {
+        // Not its fault: it goes on as if it had been asked to.
+        life.status.restart_count += 1;
+        return begin(spec, life, Cause::SUPERVISOR, ctx);
+    }
     let timed_out = run.stop.is_some();
     if ctx.now.mono.since(run.began) >= policy.stable_after() && run.started {
         life.streak = 0;
@@ -70,7 +75,11 @@ fn policy(spec: &Spec, life: &mut Lifecycle, run: &LiveRun, ctx: &Context) -> Ve
             Vec::new()
         }
         Verdict::Fail => {
-            life.enter(State::Failed, reason, Cause::KERNEL, ctx.now);
+            let state = match record.exit.outcome {
+                Outcome::Unknown(_) => State::Unknown,
+                _ => State::Failed,
+            };
+            life.enter(state, reason, Cause::KERNEL, ctx.now);
             life.say(what);
             Vec::new()
         }

@@ -12,6 +12,8 @@ use crate::domain::{
     time::{Monotonic, Now},
 };
 
+mod recover;
+
 const PLAN: StopPlan = StopPlan {
     signal: 15,
     scope: SignalScope::Group,
@@ -424,6 +426,7 @@ impl World {
                         ..Self::default()
                     };
                 }
+                Effect::Adopt(id) => panic!("nothing was left to adopt: {id}"),
                 Effect::Stop(_) => self.stopping = true,
                 Effect::Remove => {
                     assert_eq!(self.live, None, "removed with a live run");

@@ -1,9 +1,11 @@
-//! The observed half of a process, to the wire.
+//! The observed half of a process, to the wire, and back from what was stored.
+
+pub mod from_wire;
 
 use crate::{
     domain::{
         run::{Outcome, UnknownReason},
-        status::{Cause, Condition, Desired, ProcessState, RunRecord, State},
+        status::{Cause, Condition, Desired, ProcessState, RunRecord, State, Status},
     },
     grpc::{
         convert::{duration, timestamp},
@@ -14,7 +16,16 @@ use crate::{
 /// The status of a process.
 #[must_use]
 pub fn status(process: &ProcessState) -> proto::ProcessStatus {
-    let status = &process.status;
+    proto::ProcessStatus {
+        // A generation is acted on in the same change that brings it.
+        observed_generation: process.spec.generation,
+        last_exit: process.status.last_exit().map(|record| exit(record)),
+        ..own(&process.status)
+    }
+}
+
+/// All that a status says by itself, once: without what stands elsewhere too.
+pub(super) fn own(status: &Status) -> proto::ProcessStatus {
     let details = &status.details;
     let readiness = if status.ready {
         proto::Readiness::Ready
@@ -26,8 +37,7 @@ pub fn status(process: &ProcessState) -> proto::ProcessStatus {
         state: state(status.state).into(),
         readiness: readiness.into(),
         desired_state: desired(status.desired).into(),
-        // A generation is acted on in the same change that brings it.
-        observed_generation: process.spec.generation,
+        observed_generation: 0,
         run_id: status.run_id,
         pid: status.pid,
         start_time: timestamp(status.start_time),
@@ -36,7 +46,7 @@ pub fn status(process: &ProcessState) -> proto::ProcessStatus {
         restart_count: status.restart_count,
         consecutive_failures: status.consecutive_failures,
         next_start_time: timestamp(status.next_start_time),
-        last_exit: status.last_exit().map(|record| exit(record)),
+        last_exit: None,
         reason: status.reason.as_str().to_owned(),
         message: details.message.to_string(),
         conditions: details.conditions.iter().map(condition).collect(),
@@ -107,7 +117,9 @@ fn desired(desired: Desired) -> proto::DesiredState {
     }
 }
 
-fn exit(record: &RunRecord) -> proto::ExitStatus {
+/// How a run ended.
+#[must_use]
+pub fn exit(record: &RunRecord) -> proto::ExitStatus {
     let exit = &record.exit;
     let (outcome, spawn_errno) = match &exit.outcome {
         Outcome::Code(code) => (exit_status::Outcome::ExitCode(i32::from(*code)), 0),

@@ -110,7 +110,8 @@ pub fn configured(uid: Uid, spec: &Spec) -> proto::Process {
     }
 }
 
-fn from_config(config: &Config) -> proto::Process {
+/// A configuration alone.
+pub(super) fn from_config(config: &Config) -> proto::Process {
     proto::Process {
         labels: config.labels.clone().into_iter().collect(),
         annotations: config.annotations.clone().into_iter().collect(),

@@ -107,15 +107,15 @@ fn dependency() -> impl Strategy<Value = Dependency> {
 
 fn stdio() -> impl Strategy<Value = Stdio> {
     let log = prop::option::of((0..1_i64 << 40, prop::option::of(any::<bool>())));
-    (any::<bool>(), prop::option::of(text()), log).prop_map(|(merge_stderr, stdin_file, log)| {
-        Stdio {
-            merge_stderr,
-            stdin_file,
-            log_policy: log.map(|(max_bytes, drop_when_full)| LogPolicy {
-                max_bytes,
-                drop_when_full,
-            }),
-        }
+    (any::<[bool; 3]>(), prop::option::of(text()), log).prop_map(|(flags, stdin_file, log)| Stdio {
+        merge_stderr: flags[0],
+        open_stdin: flags[1],
+        tty: flags[2],
+        stdin_file,
+        log_policy: log.map(|(max_bytes, drop_when_full)| LogPolicy {
+            max_bytes,
+            drop_when_full,
+        }),
     })
 }
 
@@ -157,7 +157,7 @@ fn surroundings() -> impl Strategy<Value = Config> {
     )
 }
 
-fn config() -> impl Strategy<Value = Config> {
+pub(crate) fn config() -> impl Strategy<Value = Config> {
     let metadata = (pairs(), pairs(), prop::option::of(some_name()));
     let run = (
         texts(),
@@ -235,7 +235,7 @@ fn what_comes_later_is_refused_by_name_and_never_ignored() {
         edit(&mut policy);
         spec.stdio.get_or_insert_default().log_policy = Some(policy);
     }
-    let table: [(&str, &str, Edit); 17] = [
+    let table: [(&str, &str, Edit); 15] = [
         ("probes", "spec.readiness_probe", |s| {
             s.readiness_probe = Some(Default::default())
         }),
@@ -265,12 +265,6 @@ fn what_comes_later_is_refused_by_name_and_never_ignored() {
         }),
         ("file_watch", "spec.file_watch", |s| {
             s.file_watch = Some(Default::default())
-        }),
-        ("tty", "spec.stdio.tty", |s| {
-            s.stdio.get_or_insert_default().tty = true
-        }),
-        ("stdin", "spec.stdio.open_stdin", |s| {
-            s.stdio.get_or_insert_default().open_stdin = true;
         }),
         ("log_forwards", "spec.stdio.log_forwards", |s| {
             s.stdio

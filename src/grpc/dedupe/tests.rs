@@ -18,7 +18,7 @@ impl Outcome for At {
 fn key(id: u128) -> Key {
     Key {
         principal: "uid:0".into(),
-        method: "StartProcess",
+        method: "StartProcess".into(),
         id: uuid::Uuid::from_u128(id),
     }
 }
@@ -47,7 +47,7 @@ async fn principal_and_method_are_part_of_the_id() {
     let mut other = key(1);
     other.principal = "uid:1".into();
     let mut stop = key(1);
-    stop.method = "StopProcess";
+    stop.method = "StopProcess".into();
     for (at, key) in [(1, key(1)), (2, other), (3, stop)] {
         assert_eq!(
             dedupe.once(Some(key), 5, count(Arc::clone(&counter))).await,

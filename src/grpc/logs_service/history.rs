@@ -2,7 +2,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeSet, BinaryHeap, HashMap, VecDeque},
+    io,
 };
 
 use super::{
@@ -11,23 +12,39 @@ use super::{
 };
 use crate::{
     domain::time::Timestamp,
-    logs::{Entry, Reader, Slot, Start, limits::READ_ENTRIES_MAX},
+    logs::{End, Entry, Place, Reader, Slot, Start},
 };
 
 /// Bytes held for the merge, over all processes; each gets its part.
 const MERGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes looked at in one step of a search.
+const SCAN_BYTES_MAX: usize = 256 * 1024;
+
 /// Least and most bytes held of one process.
 const PART_BYTES_MIN: usize = 4 * 1024;
 const PART_BYTES_MAX: usize = 64 * 1024;
 
-/// The search for the entry a given number of matching ones back.
-#[derive(Debug, Clone, Copy)]
+/// The search for the line a given number of matching ones back.
+#[derive(Debug)]
 pub(super) struct Locating {
     pub(super) slot: Slot,
-    pub(super) count: u64,
-    /// Everything from here on was looked at.
-    pub(super) at: u64,
+    /// How many more are to be found.
+    pub(super) count: usize,
+    /// Lines from here on were looked at.
+    pub(super) at: i64,
+    /// Where the history ends.
+    pub(super) end: Place,
+    scan: Option<Scan>,
+}
+
+/// Lines being looked at: from `from` to where the search stood before.
+#[derive(Debug)]
+struct Scan {
+    from: i64,
+    // BOUND: lines within what one step back spans.
+    matching: BTreeSet<i64>,
+    continued: Continued,
 }
 
 /// The merge of several processes by time, oldest first. Within one process the
@@ -51,22 +68,55 @@ struct Part {
 // === impl Locating ===
 
 impl Locating {
-    /// Looks at one batch; `None` once the reader stands where it should.
-    pub(super) fn step(mut self, reader: &mut Reader, filter: &Filter) -> Option<Self> {
-        let from = self.at.saturating_sub(READ_ENTRIES_MAX as u64);
-        for entry in reader.peek(self.slot, from, self.at).iter().rev() {
-            if self.count == 0 {
-                break;
+    pub(super) fn new(slot: Slot, count: u64, end: End) -> Self {
+        Self {
+            slot,
+            count: usize::try_from(count).unwrap_or(usize::MAX),
+            at: end.next_sequence,
+            end: end.place,
+            scan: None,
+        }
+    }
+
+    /// Goes back, or looks at one batch; `None` once the reader stands where it
+    /// should.
+    pub(super) fn step(mut self, reader: &mut Reader, filter: &Filter) -> io::Result<Option<Self>> {
+        let Some(mut scan) = self.scan.take() else {
+            let Some(from) = reader.back(self.slot, self.at)? else {
+                reader.seek(self.slot, Start::Oldest)?;
+                return Ok(None);
+            };
+            reader.seek(self.slot, Start::From(from))?;
+            self.scan = Some(Scan {
+                from,
+                matching: BTreeSet::new(),
+                continued: Continued::default(),
+            });
+            return Ok(Some(self));
+        };
+        let batch = reader.read(self.slot, SCAN_BYTES_MAX, self.end)?;
+        let mut is_over = !batch.more;
+        for entry in batch.entries {
+            // Lines begin in order, so none before `at` begins behind one of it.
+            is_over |= entry.sequence >= self.at && entry.line_offset == 0;
+            if (scan.from..self.at).contains(&entry.sequence)
+                && filter.admits(&entry, &mut scan.continued)
+            {
+                scan.matching.insert(entry.sequence);
             }
-            self.at -= 1;
-            // A line that began further back is judged by its later pieces.
-            self.count -= u64::from(filter.admits(entry, &mut Continued::default()));
         }
-        if self.count > 0 && self.at == from && from > 0 {
-            return Some(self);
+        if !is_over {
+            self.scan = Some(scan);
+            return Ok(Some(self));
         }
-        reader.seek(self.slot, Start::At(self.at));
-        None
+        let last = self.count.checked_sub(1);
+        if let Some(line) = last.and_then(|back| scan.matching.iter().rev().nth(back)) {
+            reader.seek(self.slot, Start::From(*line))?;
+            return Ok(None);
+        }
+        self.count -= scan.matching.len();
+        self.at = scan.from;
+        Ok(Some(self))
     }
 }
 
@@ -78,16 +128,16 @@ impl History {
     }
 
     /// Sends or reads on, by a bounded amount. Whether all of it is sent.
-    pub(super) fn step<R>(&mut self, tailing: &mut Tailing<R>) -> bool {
+    pub(super) fn step<R>(&mut self, tailing: &mut Tailing<R>) -> io::Result<bool> {
         for _ in 0..STEP_READS_MAX {
             let Some(slot) = self.hungry.pop() else {
                 break;
             };
-            self.fill(slot, tailing);
+            self.fill(slot, tailing)?;
         }
         while self.hungry.is_empty() && !tailing.outbox.has_message() {
             let Some(Reverse((_, slot))) = self.fronts.pop() else {
-                return true;
+                return Ok(true);
             };
             let Some(part) = self.read.get_mut(&slot) else {
                 continue;
@@ -99,17 +149,17 @@ impl History {
             }
             self.show_front(slot);
         }
-        false
+        Ok(false)
     }
 
-    fn fill<R>(&mut self, slot: Slot, tailing: &mut Tailing<R>) {
+    fn fill<R>(&mut self, slot: Slot, tailing: &mut Tailing<R>) -> io::Result<()> {
         let Some(source) = tailing.sources.get_mut(&slot) else {
-            return;
+            return Ok(());
         };
         let budget =
             (MERGE_BYTES_MAX / tailing.reader.len().max(1)).clamp(PART_BYTES_MIN, PART_BYTES_MAX);
-        let batch = tailing.reader.read(slot, budget, source.history_end);
-        if let Some(gap) = batch.gap {
+        let batch = tailing.reader.read(slot, budget, source.history_end)?;
+        for gap in batch.gaps {
             tailing.outbox.gap(&source.origin, gap);
         }
         let part = self.read.entry(slot).or_default();
@@ -123,6 +173,7 @@ impl History {
                 .filter(|entry| filter.admits(entry, continued)),
         );
         self.show_front(slot);
+        Ok(())
     }
 
     /// Puts the front of `slot` in order, or asks for more of it.

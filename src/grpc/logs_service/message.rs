@@ -55,7 +55,7 @@ impl Outbox {
             data: entry.data,
             partial: entry.partial,
             line_offset: entry.line_offset,
-            approximate_time: false,
+            approximate_time: entry.approximate_time,
         });
     }
 
@@ -67,6 +67,8 @@ impl Outbox {
             last_sequence: gap.last_sequence,
             reason: match gap.reason {
                 GapReason::Trimmed => proto::LogGapReason::Trimmed,
+                GapReason::Dropped => proto::LogGapReason::Dropped,
+                GapReason::Crash => proto::LogGapReason::Crash,
             }
             .into(),
             lost_bytes: gap.lost_bytes,

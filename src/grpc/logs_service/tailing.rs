@@ -8,6 +8,7 @@ mod sources;
 
 use std::{
     collections::HashMap,
+    io,
     time::{Duration, SystemTime},
 };
 
@@ -21,13 +22,14 @@ use tonic::Status;
 use self::sources::{Matching, Source};
 use super::{
     super::{proto, status},
+    Subject,
     history::{History, Locating},
     message::Outbox,
     query::Query,
 };
 use crate::{
-    domain::id::{ProcessName, Revision, Uid},
-    logs::{Reader, Slot},
+    domain::id::{Revision, Uid},
+    logs::{Place, Reader, Slot},
 };
 
 /// Bytes read from one process before the next has its turn.
@@ -52,7 +54,6 @@ pub(super) struct Tailing<R> {
     phase: Phase,
     resolve: R,
     changed: Option<watch::Receiver<Revision>>,
-    created: watch::Receiver<u64>,
     resolve_at: Option<Instant>,
     resolved: Instant,
     heartbeat_at: Instant,
@@ -70,7 +71,7 @@ enum Phase {
 
 impl<R> Tailing<R>
 where
-    R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status>,
+    R: Fn(&proto::ProcessSelector) -> Result<Vec<Subject>, Status>,
 {
     /// Finds where each process starts: what is written from now on is new.
     pub(super) fn open(
@@ -84,7 +85,6 @@ where
         changed.mark_unchanged();
         let found = resolve(&query.selector)?;
         let mut tailing = Self {
-            created: reader.created(),
             reader,
             sources: HashMap::new(),
             outbox: Outbox::default(),
@@ -100,8 +100,8 @@ where
             shutdown,
             query,
         };
-        for (name, uid) in found {
-            tailing.attach(&name, uid);
+        for subject in found {
+            tailing.attach(&subject).map_err(|e| unreadable(&e))?;
         }
         Ok(tailing)
     }
@@ -129,8 +129,10 @@ where
                 let mut history = std::mem::take(history);
                 let done = history.step(self);
                 self.phase = Phase::History(history);
-                if done {
-                    self.go_live();
+                match done {
+                    Ok(true) => self.go_live(),
+                    Ok(false) => {}
+                    Err(error) => self.phase = Phase::Ended(Some(unreadable(&error))),
                 }
                 tokio::task::yield_now().await;
             } else {
@@ -188,13 +190,16 @@ where
             return;
         };
         let before = match source.matching {
-            Matching::Yes => u64::MAX,
+            Matching::Yes => Place::MAX,
             Matching::Until(end) => end,
             // The mark stays, so it is not woken for this process again.
             Matching::No => return self.drop_if_removed(slot),
         };
-        let batch = self.reader.read(slot, TURN_BYTES_MAX, before);
-        if let Some(gap) = batch.gap {
+        let Ok(batch) = self.reader.read(slot, TURN_BYTES_MAX, before) else {
+            // It is tried again when the reader says so.
+            return;
+        };
+        for gap in batch.gaps {
             self.outbox.gap(&source.origin, gap);
         }
         let mut past = false;
@@ -235,9 +240,6 @@ where
                 lost = !ticks;
                 self.resolve_at = Some(self.resolved + RESOLVE_INTERVAL_MIN);
             }
-            _ = self.created.changed(), if self.resolve_at.is_none() => {
-                self.resolve_at = Some(self.resolved + RESOLVE_INTERVAL_MIN);
-            }
         }
         if lost {
             self.changed = None;
@@ -250,18 +252,28 @@ where
             .changed
             .as_ref()
             .is_some_and(|changed| changed.has_changed().unwrap_or(false));
-        if self.resolve_at.is_none() && (changed || self.created.has_changed().unwrap_or(false)) {
+        if self.resolve_at.is_none() && changed {
             self.resolve_at = Some(self.resolved + RESOLVE_INTERVAL_MIN);
         }
     }
 
     /// One batch further back in search of the place to start.
     fn locate(&mut self, locating: Locating) {
+        let slot = locating.slot;
         match locating.step(&mut self.reader, &self.query.filter) {
-            Some(locating) => self.locating.push(locating),
-            None => self.begin(locating.slot),
+            Ok(Some(locating)) => self.locating.push(locating),
+            Ok(None) => self.begin(slot),
+            Err(error) => self.phase = Phase::Ended(Some(unreadable(&error))),
         }
     }
+}
+
+/// The files cannot be opened or read now.
+fn unreadable(error: &io::Error) -> Status {
+    tracing::warn!(%error, "captured output cannot be read");
+    Status::unavailable(format!(
+        "captured output cannot be read now: {error}; try again"
+    ))
 }
 
 /// How long until the wall clock shows `nanos`; timers run on the other clock.

@@ -1,9 +1,8 @@
-//! Calls against real pipes and a registry that is a list.
+//! Calls against logs on disk and a registry that is a list.
 
 mod harness;
 
 use std::{
-    io::Write,
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
@@ -81,9 +80,8 @@ async fn without_follow_the_filters_decide_and_the_stream_ends() {
     let mut child = harness.child("web", 1);
     // Captured at 0, 10, 20, ...
     harness.print(&mut child, &["one", "err:two", "three"]);
-    let mut second = harness.run("web", 1, 2);
-    second.written = child.written;
-    harness.print(&mut second, &["four", "err:five", "six"]);
+    child.log.begin_run(2);
+    harness.print(&mut child, &["four", "err:five", "six"]);
     let all = ["one", "err:two", "three", "four", "err:five", "six"];
     let cases: &[(Change, &[&str])] = &[
         (|_| {}, &all),
@@ -200,11 +198,11 @@ async fn processes_that_appear_later_are_followed_from_their_first_entry() {
     synced(&mut call).await;
     // Created, listed before it has output.
     harness.list("new", Uid::from_bytes([2; 16]));
-    let mut second = harness.run("new", 2, 1);
+    let mut second = harness.run(2);
     harness.print(&mut second, &["hello"]);
     assert_eq!(entries(&mut call, 1).await, ["hello"]);
     // Re-created under the same name, after it printed.
-    let mut third = harness.run("web", 3, 1);
+    let mut third = harness.run(3);
     harness.print(&mut third, &["again"]);
     harness.logs.remove(first.uid);
     harness.list("web", third.uid);
@@ -242,17 +240,19 @@ async fn a_slow_call_gets_a_gap_and_messages_are_bounded() {
     let mut child = harness.child("web", 1);
     let mut call = harness.tail(follow());
     synced(&mut call).await;
-    let line = "x".repeat(9_999) + "\n";
-    for _ in 0..500 {
-        child.out.write_all(line.as_bytes()).unwrap();
+    for segment in 1..=5 {
+        for _ in 0..100 {
+            child.log.out("x".repeat(9_999) + "\n");
+        }
+        child.log.rotate();
+        if segment < 4 {
+            child.log.remove_segment(segment);
+        }
     }
-    child.written = 500;
-    harness.captured(&child);
     let Payload::Gap(gap) = payload(&mut call).await else {
         panic!("no gap");
     };
-    assert_eq!(gap.first_sequence, 1);
-    assert_eq!(gap.lost_bytes, gap.last_sequence * 9_999);
+    assert_eq!((gap.first_sequence, gap.last_sequence), (1, 300));
     assert_eq!(gap.reason(), proto::LogGapReason::Trimmed);
     let mut next_sequence = gap.last_sequence + 1;
     while next_sequence <= 500 {
@@ -283,9 +283,8 @@ async fn a_quiet_call_has_a_heartbeat_even_if_all_is_filtered_out() {
     synced(&mut call).await;
     let start = std::time::Instant::now();
     let writer = std::thread::spawn(move || {
-        // Fewer than are retained: a gap would be a message too.
         for _ in 0..5000 {
-            child.out.write_all(b"busy\n").unwrap();
+            child.log.out("busy\n");
             std::thread::yield_now();
         }
     });
@@ -331,13 +330,37 @@ async fn the_later_pieces_of_a_matching_line_follow() {
     let mut line = b"key ".to_vec();
     line.resize(150_000, b'x');
     line.push(b'\n');
-    child.out.write_all(&line).unwrap();
-    child.written = 3;
-    harness.captured(&child);
+    child.log.out(line);
     let request = proto::TailLogsRequest {
         pattern: "^key".into(),
         ..Default::default()
     };
     let got = harness.lines(request).await;
     assert_eq!(got.iter().map(String::len).sum::<usize>(), 150_000);
+}
+
+#[tokio::test]
+async fn matching_lines_are_found_however_far_back_they_are() {
+    let harness = Harness::new();
+    let mut child = harness.child("web", 1);
+    for block in 0..20 {
+        child.log.err(format!("rare {block}, "));
+        child.log.out("y\n");
+        child.log.out(("x".repeat(99) + "\n").repeat(1000));
+        child.log.err("at its end\n");
+        if block % 3 == 0 {
+            child.log.rotate();
+        }
+    }
+    for (count, first) in [(1, 19), (5, 15), (19, 1), (20, 0), (99, 0)] {
+        let request = proto::TailLogsRequest {
+            pattern: "rare".into(),
+            backlog_entries: count,
+            ..Default::default()
+        };
+        let want: Vec<String> = (first..20)
+            .map(|block| format!("rare {block}, at its end"))
+            .collect();
+        assert_eq!(harness.lines(request).await, want, "{count} back");
+    }
 }

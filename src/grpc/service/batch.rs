@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tonic::{Request, Status};
 
 use super::{
-    BATCH_PROCESSES_MAX, ProcessManagerService,
+    BATCH_PROCESSES_MAX, ProcessManagerService, Prune,
     call::{Call, Done},
 };
 use crate::{
@@ -92,6 +92,7 @@ impl ProcessManagerService {
         &self,
         processes: Vec<proto::Process>,
         groups: Vec<proto::ProcessGroup>,
+        prune: Prune,
         cause: Cause,
     ) -> Result<(), Status> {
         let batch = batch(proto::BatchApplyProcessesRequest {
@@ -99,15 +100,26 @@ impl ProcessManagerService {
             groups,
             ..Default::default()
         })?;
+        let pruned = match prune {
+            Prune::Nothing => Vec::new(),
+            Prune::All => self.all_but(&batch.drafts),
+        };
         let items = self
             .supervisor()
-            .apply_batch(batch.drafts, Vec::new(), batch.rollout, cause, false)
+            .apply_batch(batch.drafts, pruned, batch.rollout, cause, false)
             .await
             .map_err(|refused| self.refused(&refused))?;
         items
             .into_iter()
             .try_for_each(|item| item.result.map(drop))
             .map_err(|refused| self.refused(&refused))
+    }
+
+    fn all_but(&self, drafts: &[Draft]) -> Vec<ProcessName> {
+        let nodes = self.supervisor().registry().snapshot().nodes;
+        let names = nodes.iter().map(|node| node.body().name());
+        let is_pruned = |name: &&ProcessName| drafts.iter().all(|draft| draft.name != **name);
+        names.filter(is_pruned).cloned().collect()
     }
 
     pub(super) async fn batch_control(

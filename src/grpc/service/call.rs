@@ -10,7 +10,7 @@ use super::ProcessManagerService;
 use crate::{
     domain::{
         id::{ProcessName, Revision, Uid},
-        status::{Caller, Cause, Origin, Position},
+        status::{Caller, Cause, Once, Origin, Position},
     },
     grpc::{
         auth::Principal,
@@ -19,6 +19,7 @@ use crate::{
         proto::{self, WaitOutcome},
         schema, status,
     },
+    store,
     supervisor::{Ack, Configured, ProcessNode, Refused, WaitFor},
 };
 
@@ -70,31 +71,34 @@ impl Call {
         request_id: &str,
         content: &impl prost::Message,
     ) -> Result<Write, Unacceptable> {
-        let caller = Caller {
+        let mut caller = Caller {
             principal: (&*self.principal).into(),
             request_id: request_id.into(),
+            once: None,
         };
+        let mut key = None;
+        let mut digest = 0;
+        if !request_id.is_empty() {
+            let id = uuid::Uuid::try_parse(request_id)
+                .map_err(|_| Unacceptable::field("request_id", "must be a UUID"))?;
+            key = Some(Key {
+                principal: Arc::clone(&self.principal),
+                method: method.into(),
+                id,
+            });
+            digest = schema::digest(&format!(".procession.v1.{method}Request"), content);
+            caller.once = Some(Once { method, digest });
+        }
         let cause = Cause {
             origin: Origin::Api,
             caller: Some(Arc::new(caller)),
         };
-        let mut write = Write {
+        Ok(Write {
             call: self,
             cause,
-            key: None,
-            digest: 0,
-        };
-        if !request_id.is_empty() {
-            let id = uuid::Uuid::try_parse(request_id)
-                .map_err(|_| Unacceptable::field("request_id", "must be a UUID"))?;
-            write.key = Some(Key {
-                principal: Arc::clone(&write.call.principal),
-                method,
-                id,
-            });
-            write.digest = schema::digest(&format!(".procession.v1.{method}Request"), content);
-        }
-        Ok(write)
+            key,
+            digest,
+        })
     }
 }
 
@@ -148,6 +152,20 @@ impl From<Ack> for Done {
 }
 
 impl Done {
+    /// What an earlier run of the daemon did. The state that it led to is told, not
+    /// how it came about.
+    pub(super) fn remembered(request: &store::Request, revision: Revision) -> Self {
+        Self {
+            name: request.name.clone(),
+            uid: Some(request.uid),
+            position: Position {
+                revision,
+                run_id: request.run_id,
+            },
+            configured: None,
+        }
+    }
+
     pub(super) fn configured(name: ProcessName, done: &Configured) -> Self {
         use crate::grpc::convert::outcome;
         Self {
@@ -168,6 +186,26 @@ impl ProcessManagerService {
             return Ok(());
         }
         Err(status::mismatch(subject, "epoch", epoch, self.epoch()))
+    }
+
+    /// Remembers what an earlier run of the daemon carried out. A batch is not: what
+    /// it did to each process is known, but not that it was all of it.
+    pub(super) fn remember(&self, request: &store::Request) {
+        if request.method.starts_with("Batch") {
+            return;
+        }
+        let key = Key {
+            principal: Arc::from(&*request.principal),
+            method: request.method.clone(),
+            id: uuid::Uuid::from_bytes(request.id),
+        };
+        let now = self.setup().clock.now().wall;
+        let age = u64::try_from(now.0.saturating_sub(request.time.0)).unwrap_or(0);
+        let done = Done::remembered(request, self.head().min(request.revision));
+        let age = Duration::from_nanos(age);
+        self.shared
+            .dedupe
+            .remember(key, request.fingerprint, &done, age);
     }
 
     /// Carries out `work` once per request id.

@@ -1,5 +1,6 @@
 //! Writes of configuration: create, update, apply, delete.
 
+use tokio::sync::oneshot;
 use tonic::{Request, Status};
 
 use super::{
@@ -47,13 +48,18 @@ impl ProcessManagerService {
         let draft = process::draft(message.process)?;
         let preview = validate_only.then(|| process::preview(&draft));
         let (supervisor, cause) = (self.supervisor().clone(), write.cause.clone());
+        let (tell, mut told) = oneshot::channel();
         let work = async move {
             let name = draft.name.clone();
             let done = supervisor.create(draft, cause, validate_only).await?;
+            let _ = tell.send(done.node.clone()); // the caller may be gone
             Ok(Done::configured(name, &done))
         };
         let done = self.once(&write, work).await?;
-        let process = preview.or_else(|| self.now(&done).map(|node| process::process(&node)));
+        // It may be deleted already; then it is told as it was created.
+        let created = || told.try_recv().ok().flatten();
+        let node = self.now(&done).or_else(created);
+        let process = preview.or_else(|| node.map(|node| process::process(&node)));
         Ok(proto::CreateProcessResponse {
             header: self.written(&done),
             process,

@@ -200,7 +200,7 @@ impl ProcessManagerService {
     }
 
     /// The process a command is about, unless there are faults.
-    fn target(
+    pub(super) fn target(
         &self,
         name: &str,
         precondition: Option<&proto::Precondition>,

@@ -155,9 +155,9 @@ impl proto::process_manager_server::ProcessManager for ProcessManagerService {
 
     async fn write_stdin(
         &self,
-        _: Request<proto::WriteStdinRequest>,
+        request: Request<proto::WriteStdinRequest>,
     ) -> Result<Response<proto::WriteStdinResponse>, Status> {
-        Err(capability_missing("stdin", "WriteStdin"))
+        self.write_stdin(request).await.map(Response::new)
     }
 
     async fn get_process_stats(
@@ -204,8 +204,8 @@ impl proto::process_manager_server::ProcessManager for ProcessManagerService {
 
     async fn attach_process(
         &self,
-        _: Request<Streaming<proto::AttachProcessRequest>>,
+        request: Request<Streaming<proto::AttachProcessRequest>>,
     ) -> Result<Response<Self::AttachProcessStream>, Status> {
-        Err(capability_missing("attach", "AttachProcess"))
+        self.attach(request).await.map(Response::new)
     }
 }

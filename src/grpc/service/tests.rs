@@ -1,6 +1,6 @@
 //! The service over the fake runner: every call once, through its handler.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
@@ -25,36 +25,53 @@ const ID: &str = "22222222-2222-4222-8222-222222222222";
 struct World {
     service: ProcessManagerService,
     runner: FakeRunner,
+    /// How the daemon was asked to end last.
+    shutdown: Arc<Mutex<Option<Shutdown>>>,
+    _logs: tempfile::TempDir,
 }
 
 fn world() -> World {
     let runner = FakeRunner::new();
+    let logs = tempfile::tempdir().unwrap();
     let clock = Clock::start();
     let supervisor = Supervisor::new(crate::supervisor::Setup {
         registry: Registry::new(Limits::default(), Revision::ZERO),
         runtime: tokio::runtime::Handle::current(),
         runner: Arc::new(runner.clone()),
-        logs: Logs::new(LogLimits::default()).unwrap(),
+        logs: Logs::new(logs.path().into(), LogLimits::default()).unwrap(),
         clock,
         base_env: Vec::new(),
         new_uid: || Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes()),
+        intents: Arc::new(crate::supervisor::Forgetful),
     });
     let lineage = Lineage {
         epoch: EPOCH.into(),
         ancestors: Vec::new(),
     };
+    let shutdown = Arc::new(Mutex::new(None));
+    let asked = Arc::clone(&shutdown);
     let service = ProcessManagerService::new(Setup {
         supervisor,
         lineage: Arc::new(lineage),
+        durability: Durability {
+            durable: watch::channel(Revision::ZERO).1,
+            health: watch::channel(Health::Writable).1,
+        },
+        remembered: Vec::new(),
         streams: Arc::new(Streams::default()),
         instance_id: "machine".into(),
         clock,
         started: clock.now().wall,
         capabilities: vec!["test".into()],
         limits: vec![("other_max", 5)],
-        shutdown: Arc::new(|| {}),
+        shutdown: Arc::new(move |how| *asked.lock().unwrap() = Some(how)),
     });
-    World { service, runner }
+    World {
+        service,
+        runner,
+        shutdown,
+        _logs: logs,
+    }
 }
 
 fn process(name: &str) -> proto::Process {

@@ -15,8 +15,18 @@ use crate::domain::{
 
 const SIGKILL: i32 = 9;
 
+/// How a run comes to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    Launched,
+    Adopted,
+    Ended(Outcome),
+    NotBegun,
+}
+
 /// A run under way.
 pub(super) struct Play {
+    pub(super) begin: Begin,
     pub(super) script: Script,
     pub(super) launch_stop: StopPlan,
     pub(super) pid: i32,
@@ -41,6 +51,21 @@ struct Timers {
 impl Play {
     /// Plays the script to its end.
     pub(super) async fn run(mut self) {
+        match std::mem::replace(&mut self.begin, Begin::Launched) {
+            Begin::Launched => self.begin().await,
+            Begin::Adopted => self.go_on().await,
+            Begin::Ended(outcome) => {
+                self.exited(outcome).await;
+                self.finish().await;
+            }
+            Begin::NotBegun => {
+                self.over.send_replace(true);
+                self.tell(RunEvent::NotBegun).await;
+            }
+        }
+    }
+
+    async fn begin(mut self) {
         if let Some(error) = self.script.refuses.take() {
             self.exited(Outcome::SpawnError(error)).await;
             self.finish().await;
@@ -56,6 +81,25 @@ impl Play {
                 timers.end.get_or_insert((Instant::now() + after, outcome));
             }
         }
+        self.play_on(timers).await;
+    }
+
+    async fn go_on(self) {
+        let adopted = RunEvent::Adopted {
+            pid: self.pid,
+            cgroup_path: None,
+            started: true,
+            began: Timestamp(1),
+        };
+        self.tell(adopted).await;
+        let mut timers = Timers::default();
+        if let Some((after, outcome)) = self.script.ends_after.clone() {
+            timers.end = Some((Instant::now() + after, outcome));
+        }
+        self.play_on(timers).await;
+    }
+
+    async fn play_on(mut self, mut timers: Timers) {
         while self.main_alive || !self.script.survivors.is_empty() {
             self.step(&mut timers).await;
         }

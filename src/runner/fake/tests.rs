@@ -5,8 +5,6 @@ use crate::domain::id::{ProcessName, Uid};
 use super::*;
 
 fn launch() -> Launch {
-    let (_, input) = std::io::pipe().unwrap();
-    let stderr = input.try_clone().unwrap();
     Launch {
         uid: Uid::from_bytes([7; 16]),
         run_id: 1,
@@ -22,8 +20,14 @@ fn launch() -> Launch {
         oom_score_adj: None,
         rlimits: Vec::new(),
         stdin: super::super::Stdin::Null,
-        stdout: input.into(),
-        stderr: stderr.into(),
+        log_policy: super::super::LogPolicy {
+            max_bytes: 0,
+            segment_bytes: 0,
+            max_segments: 0,
+            max_age: Duration::ZERO,
+            drop_when_full: false,
+        },
+        merge_stderr: false,
         stop: plan(1),
     }
 }
@@ -48,6 +52,8 @@ async fn all(events: &mut mpsc::Receiver<RunEvent>) -> Vec<String> {
     while let Some(event) = events.recv().await {
         seen.push(match event {
             RunEvent::Spawned { .. } => "spawned".to_owned(),
+            RunEvent::Adopted { started, .. } => format!("adopted {started}"),
+            RunEvent::NotBegun => "not begun".to_owned(),
             RunEvent::Started => "started".to_owned(),
             RunEvent::Exited(exit) => match exit.outcome {
                 Outcome::Code(code) => format!("code {code}"),
@@ -141,7 +147,7 @@ async fn a_test_ends_a_run_by_hand() {
         ["spawned", "started", "code 9", "empty"]
     );
     assert_eq!(fake.asked(), [Asked::Freeze]);
-    assert_eq!((runner.launches(), fake.launch.run_id), (1, 1));
+    assert_eq!((runner.launches(), fake.launch.unwrap().run_id), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

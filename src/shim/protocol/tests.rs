@@ -1,7 +1,18 @@
+mod fixtures;
+
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
-use crate::shim::definition::{Definition, Identity, Rlimit, Stdin};
+use crate::domain::{
+    run::{Outcome, UnknownReason},
+    time::Timestamp,
+};
+use crate::shim::{
+    definition::{Definition, Identity, Rlimit, Stdin},
+    output::Policy,
+};
 
 fn scopes() -> impl Strategy<Value = SignalScope> {
     prop_oneof![
@@ -55,9 +66,23 @@ fn exits() -> impl Strategy<Value = Exit> {
     )
 }
 
+fn states() -> impl Strategy<Value = OutputState> {
+    prop_oneof![
+        Just(OutputState::Intact),
+        any::<i32>().prop_map(|errno| OutputState::Blocked { errno }),
+        any::<u64>().prop_map(|bytes| OutputState::Dropped { bytes }),
+    ]
+}
+
 fn messages() -> impl Strategy<Value = Message> {
     let plain = prop_oneof![
-        any::<u16>().prop_map(|version| Message::Hello { version }),
+        any::<(u16, u16)>().prop_map(|(oldest, newest)| Message::Hello { oldest, newest }),
+        any::<Vec<u8>>().prop_map(|held| Message::Adopt { held }),
+        ".{0,60}".prop_map(Message::Warning),
+        (states(), any::<u64>()).prop_map(|(state, approximate_bytes)| Message::Output {
+            state,
+            approximate_bytes,
+        }),
         Just(Message::Define),
         Just(Message::Started),
         Just(Message::Killing),
@@ -65,17 +90,33 @@ fn messages() -> impl Strategy<Value = Message> {
         Just(Message::Freeze),
         Just(Message::Thaw),
         any::<(u64, i32)>().prop_map(|(seq, errno)| Message::Reply { seq, errno }),
+        any::<(Option<u64>, Vec<u8>, bool)>().prop_map(|(offset, bytes, close)| Message::Write {
+            offset,
+            bytes,
+            close,
+        }),
+        any::<(u16, u16)>().prop_map(|(rows, columns)| Message::Resize { rows, columns }),
+        any::<(u64, i32, u64)>().prop_map(|(seq, errno, total)| Message::Written {
+            seq,
+            errno,
+            total,
+        }),
     ];
     let step = (1..=11u8).prop_map(|number| Step::from_number(number).unwrap());
     prop_oneof![
         plain,
-        (any::<i32>(), any::<u64>(), proptest::option::of(".{0,60}")).prop_map(
-            |(pid, start_ticks, cgroup)| Message::Spawned {
+        (
+            any::<i32>(),
+            any::<u64>(),
+            proptest::option::of(".{0,60}"),
+            any::<Vec<u8>>()
+        )
+            .prop_map(|(pid, start_ticks, cgroup, held)| Message::Spawned {
                 pid,
                 start_ticks,
-                cgroup
-            }
-        ),
+                cgroup,
+                held,
+            }),
         (step, spawn_errors()).prop_map(|(step, error)| Message::SpawnFailed { step, error }),
         exits().prop_map(Message::Exited),
         proptest::collection::vec(any::<i32>(), 0..100).prop_map(Message::Survivors),
@@ -87,6 +128,25 @@ fn messages() -> impl Strategy<Value = Message> {
 fn texts() -> impl Strategy<Value = std::ffi::OsString> {
     use std::os::unix::ffi::OsStringExt;
     proptest::collection::vec(any::<u8>(), 0..20).prop_map(OsStringExt::from_vec)
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    (
+        any::<u64>(),
+        any::<u64>(),
+        any::<u32>(),
+        durations(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(max_bytes, segment_bytes, max_segments, max_age, drop_when_full)| Policy {
+                max_bytes,
+                segment_bytes,
+                max_segments,
+                max_age,
+                drop_when_full,
+            },
+        )
 }
 
 fn definitions() -> impl Strategy<Value = Definition> {
@@ -105,20 +165,30 @@ fn definitions() -> impl Strategy<Value = Definition> {
         soft,
         hard,
     });
-    let stdin = prop_oneof![Just(Stdin::Null), paths().prop_map(Stdin::File)];
+    let stdin = prop_oneof![
+        Just(Stdin::Null),
+        Just(Stdin::Pipe),
+        Just(Stdin::Tty),
+        paths().prop_map(Stdin::File)
+    ];
     (
-        (".{0,50}", any::<i32>(), any::<bool>()),
+        (".{0,50}", any::<i64>(), ".{0,9}", ".{0,9}", any::<bool>()),
         (vec(texts(), 0..4), pairs(), vec(paths(), 0..3), pairs()),
         (of(paths()), of(identity), vec(rlimit, 0..3), stdin, plans()),
         any::<(Option<u32>, Option<i32>, Option<i32>)>(),
+        (paths(), policies(), any::<bool>()),
     )
-        .prop_map(|(names, texts, rest, (umask, nice, oom_score_adj))| {
-            let (label, daemon_pid, use_cgroup) = names;
+        .prop_map(|(names, texts, rest, numbers, output)| {
+            let (label, run_id, name, group, use_cgroup) = names;
+            let (umask, nice, oom_score_adj) = numbers;
+            let (log_dir, log_policy, merge_stderr) = output;
             let (argv, env, env_files, env_overrides) = texts;
             let (working_directory, identity, rlimits, stdin, stop) = rest;
             Definition {
                 label,
-                daemon_pid,
+                run_id,
+                name,
+                group,
                 use_cgroup,
                 argv,
                 env,
@@ -131,6 +201,9 @@ fn definitions() -> impl Strategy<Value = Definition> {
                 oom_score_adj,
                 rlimits,
                 stdin,
+                log_dir,
+                log_policy,
+                merge_stderr,
                 stop,
             }
         })
@@ -179,7 +252,7 @@ proptest! {
     /// Past the checksum too: the payload is anything, its header is right.
     #[test]
     fn any_payload_is_read_without_panic(
-        kind in 0..20u16,
+        kind in 0..30u16,
         payload in proptest::collection::vec(any::<u8>(), 0..300),
     ) {
         let _ = Message::read(kind, &mut Reader(&payload));

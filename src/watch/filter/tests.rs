@@ -32,6 +32,7 @@ fn process(name: &str, group: Option<&str>, state: State, pairs: &[(&str, &str)]
         status,
         cause: Cause::CONFIG,
         time: Timestamp(1),
+        intent: 0,
     }
 }
 

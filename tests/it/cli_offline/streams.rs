@@ -403,6 +403,57 @@ fn follow_goes_on_behind_the_last_line_and_tells_gaps() {
 }
 
 #[test]
+fn logs_ask_for_a_time_a_run_and_a_stream() {
+    let fake = Fake::start();
+    there(&fake, &["web"]);
+    fake.tail(vec![], Some(Status::ok("")));
+    let args = "logs web --since 1h --until 10m --run 3 --stream stderr --grep x$ -n 5";
+    let ran = fake.run(&args.split(' ').collect::<Vec<_>>());
+    assert_eq!(ran.code, ExitCode::Ok, "{}", ran.stderr);
+    let asked = &fake.asked::<proto::TailLogsRequest>("tail_logs")[0];
+    assert_eq!(asked.since_time, ago(3600));
+    assert_eq!(asked.until_time, ago(600));
+    assert_eq!((asked.run_id, &asked.streams[..]), (3, &[2][..]));
+    assert_eq!((asked.pattern.as_str(), asked.backlog_entries), ("x$", 5));
+    there(&fake, &["web", "db"]);
+    let ran = fake.run(&["logs", "web", "db", "--run", "3"]);
+    assert_eq!(ran.code, ExitCode::Usage);
+    assert!(ran.stderr.contains("--run"), "{}", ran.stderr);
+}
+
+#[test]
+fn logs_as_json_are_a_line_per_entry_and_per_gap() {
+    let fake = Fake::start();
+    there(&fake, &["web"]);
+    let gap = proto::LogGap {
+        name: "web".into(),
+        uid: "uid-web".into(),
+        first_sequence: 1,
+        last_sequence: 6,
+        reason: 1,
+        ..Default::default()
+    };
+    let gap = proto::TailLogsResponse {
+        payload: Some(Log::Gap(gap)),
+    };
+    let lines = vec![entry("web", 7, b"a"), entry("web", 8, b"b\xff")];
+    fake.tail(vec![gap, entries(lines), synced()], Some(Status::ok("")));
+    let ran = fake.run(&["logs", "web", "-o", "json"]);
+    let got: Vec<serde_json::Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(got.len(), 3, "{}", ran.stdout);
+    assert_eq!(got[0]["gap"]["last_sequence"], 6);
+    assert_eq!(
+        (&got[1]["sequence"], &got[1]["text"]),
+        (&7.into(), &"a".into())
+    );
+    assert_eq!(got[2]["base64"], "Yv8=");
+}
+
+#[test]
 fn logs_of_what_does_not_exist_are_4() {
     let fake = Fake::start();
     there(&fake, &[]);

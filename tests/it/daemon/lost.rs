@@ -33,10 +33,12 @@ fn tree(name: &str, daemon: &Daemon) -> Process {
     process
 }
 
-/// Children of the daemon: one per live run.
+/// Shims of the daemon: one per live run. What a dead shim leaves is a child of the
+/// daemon too.
 fn shims(daemon: &Daemon) -> Vec<i32> {
     let children = proc::below(daemon.pid()).into_iter();
-    let of_daemon = children.filter(|process| process.parent == daemon.pid());
+    let of_daemon = children
+        .filter(|process| process.parent == daemon.pid() && process.name.starts_with("procession"));
     of_daemon.map(|process| process.pid).collect()
 }
 
@@ -44,37 +46,36 @@ fn sigkill(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }
 
+/// A new shim for each run whose shim was killed.
+fn until_adopted(daemon: &Daemon, count: usize, before: &[i32]) {
+    eventually("new shims", || {
+        let now = shims(daemon);
+        let new = now.iter().filter(|pid| !before.contains(pid)).count();
+        (new == count).then_some(())
+    });
+}
+
 #[tokio::test]
-async fn a_run_whose_shim_is_killed_is_cleared_and_restarted() {
+async fn a_run_whose_shim_is_killed_goes_on_under_another() {
     let daemon = Daemon::start();
     let mut client = daemon.client().await;
     let mut history = History::watch(&mut client).await;
     let mark = daemon.directory().display().to_string();
     let name = calls::create(&mut client, tree("one", &daemon)).await;
-    for run in 1..=10 {
-        history
-            .until("the run is up", |held| {
-                let up =
-                    |p: &Process| status(p).run_id == run && status(p).state() == State::Running;
-                held.get(&name).is_some_and(up)
-            })
-            .await;
-        let before: BTreeSet<i32> = proc::marked(&mark).into_iter().collect();
-        let shims = shims(&daemon);
-        assert_eq!(shims.len(), 1, "run {run}");
-        sigkill(shims[0]);
-        history
-            .until("the next run", |held| status(&held[&name]).run_id > run)
-            .await;
-        let left: Vec<&i32> = before.iter().filter(|pid| proc::alive(**pid)).collect();
-        assert!(left.is_empty(), "run {run}: {left:?}");
-        let end = &history.status(&name).exit_history[0];
-        assert_eq!(end.run_id, run);
-        let outcome = end.outcome.as_ref().unwrap();
-        let killed = *outcome == Outcome::SignalNumber(9);
-        let lost = *outcome == Outcome::UnknownReason("LOST".to_owned());
-        assert!(killed || lost, "{outcome:?}");
+    history.all_in(&[&name], &[State::Running]).await;
+    let before: BTreeSet<i32> = proc::marked(&mark).into_iter().collect();
+    for _ in 0..3 {
+        let killed = shims(&daemon);
+        sigkill(killed[0]);
+        until_adopted(&daemon, 1, &killed);
     }
+    let after: BTreeSet<i32> = proc::marked(&mark).into_iter().collect();
+    assert_eq!(after, before, "nobody was killed and nobody came");
+    let process = calls::get(&mut client, &name).await;
+    assert_eq!(
+        (status(&process).run_id, status(&process).restart_count),
+        (1, 0)
+    );
     calls::stop(&mut client, &name).await;
     assert_eq!(proc::marked(&mark), Vec::<i32>::new());
     proc::nothing_below(daemon.pid());
@@ -91,16 +92,12 @@ async fn many_shims_killed_at_once_lose_nothing() {
     let names: Vec<String> = processes.iter().map(|p| p.name.clone()).collect();
     calls::apply(&mut client, processes).await;
     history.all_in(&names, &[State::Running]).await;
-    let before = proc::marked(&mark);
-    shims(&daemon).into_iter().for_each(sigkill);
-    history
-        .until("all run again", |held| {
-            let again = |p: &Process| status(p).run_id == 2 && status(p).state() == State::Running;
-            names.iter().all(|name| held.get(name).is_some_and(again))
-        })
-        .await;
-    let left: Vec<&i32> = before.iter().filter(|pid| proc::alive(**pid)).collect();
-    assert!(left.is_empty(), "{left:?}");
+    let before: BTreeSet<i32> = proc::marked(&mark).into_iter().collect();
+    let killed = shims(&daemon);
+    killed.iter().copied().for_each(sigkill);
+    until_adopted(&daemon, names.len(), &killed);
+    let after: BTreeSet<i32> = proc::marked(&mark).into_iter().collect();
+    assert_eq!(after, before);
     calls::control_all(&mut client, ControlAction::Stop).await;
     history.all_in(&names, &[State::Stopped]).await;
     assert_eq!(proc::marked(&mark), Vec::<i32>::new());
@@ -122,35 +119,5 @@ async fn a_main_process_that_is_killed_from_outside_is_told_so() {
     let (exit, outcome) = ended(&history.held[&name]);
     assert_eq!(*outcome, Outcome::SignalNumber(9));
     assert!(!exit.stop_requested);
-    daemon.ended().await;
-}
-
-#[tokio::test]
-async fn nothing_outlives_a_daemon_that_is_killed() {
-    let daemon = Daemon::start();
-    let mut client = daemon.client().await;
-    let mut history = History::watch(&mut client).await;
-    let mark = daemon.directory().display().to_string();
-    let mut processes: Vec<Process> = (0..20).map(|n| tree(&format!("p{n}"), &daemon)).collect();
-    let mut stubborn = tree("stubborn", &daemon);
-    let spec = stubborn.spec.as_mut().unwrap();
-    spec.command[2] = "trap '' TERM; while :; do sleep 1; done".to_owned();
-    spec.stop_policy = Some(procession::grpc::proto::StopPolicy {
-        grace_period: Some(duration(Duration::from_millis(200))),
-        ..Default::default()
-    });
-    processes.push(stubborn);
-    let names: Vec<String> = processes.iter().map(|p| p.name.clone()).collect();
-    calls::apply(&mut client, processes).await;
-    history.all_in(&names, &[State::Running]).await;
-    assert!(proc::marked(&mark).len() > names.len());
-    let shims = shims(&daemon);
-    sigkill(daemon.pid());
-    eventually("nothing of its processes lives", || {
-        proc::marked(&mark).is_empty().then_some(())
-    });
-    eventually("no shim lives", || {
-        (!shims.iter().any(|shim| proc::alive(*shim))).then_some(())
-    });
     daemon.ended().await;
 }

@@ -31,7 +31,7 @@ const ROUNDS: usize = 4;
 const COMMANDS: usize = 3;
 
 /// Numbers that follow from a seed.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -44,7 +44,7 @@ enum Verb {
 
 impl Dice {
     /// Below `sides`.
-    fn throw(&mut self, sides: u64) -> u64 {
+    pub(super) fn throw(&mut self, sides: u64) -> u64 {
         // splitmix64
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -65,7 +65,7 @@ impl Verb {
     }
 }
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     let given = std::env::var("PROCESSION_SEED").ok();
     let seed = given.map_or_else(
         || RandomState::new().hash_one(0_u8),

@@ -27,6 +27,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Daemon {
     child: Option<Child>,
     directory: TempDir,
+    wrapper: Vec<String>,
+    args: Vec<String>,
+    /// It was killed, so its processes may run on.
+    killed: bool,
 }
 
 // === impl Daemon ===
@@ -44,30 +48,65 @@ impl Daemon {
 
     /// As [`Daemon::start_with`], by a program that executes its last arguments.
     pub(crate) fn start_under(wrapper: &[&str], args: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let log = File::create(directory.path().join("log")).unwrap();
-        let words = [wrapper, &[env!("CARGO_BIN_EXE_procession")]].concat();
-        let child = Command::new(words[0])
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let mut daemon = Self {
+            child: None,
+            directory: tempfile::tempdir().unwrap(),
+            wrapper: words(wrapper),
+            args: words(args),
+            killed: false,
+        };
+        daemon.spawn();
+        daemon
+    }
+
+    /// Starts the program on its directories and waits until it listens.
+    fn spawn(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .unwrap();
+        let mut words = self.wrapper.clone();
+        words.push(env!("CARGO_BIN_EXE_procession").to_owned());
+        let child = Command::new(&words[0])
             .args(&words[1..])
             .arg("serve")
             .arg("--socket")
-            .arg(directory.path().join("socket"))
+            .arg(self.socket())
             .arg("--state-dir")
-            .arg(directory.path().join("state"))
-            .args(args)
+            .arg(self.directory.path().join("state"))
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
-        let daemon = Self {
-            child: Some(child),
-            directory,
-        };
+        self.child = Some(child);
+        self.killed = false;
         eventually("the daemon listens", || {
-            std::os::unix::net::UnixStream::connect(daemon.socket()).ok()
+            std::os::unix::net::UnixStream::connect(self.socket()).ok()
         });
-        daemon
+    }
+
+    /// SIGKILL. Its processes run on.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.killed = true;
+    }
+
+    /// Another daemon on the same directories, in place of one that is gone.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.child.is_none(), "it is still there");
+        self.spawn();
+    }
+
+    /// SIGKILL, and another daemon.
+    pub(crate) fn replace(&mut self) {
+        self.kill();
+        self.restart();
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -112,6 +151,13 @@ impl Daemon {
         self.end()
     }
 
+    /// SIGTERM; its directories stay for another daemon.
+    pub(crate) fn terminate_and_keep(&mut self) -> ExitStatus {
+        let status = self.end();
+        self.killed = true;
+        status
+    }
+
     /// As dropping it, while the runtime goes on: a client's connection that nobody
     /// drives would be waited for.
     pub(crate) async fn ended(self) {
@@ -139,10 +185,14 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if std::thread::panicking() && self.child.is_some() {
+            eprintln!("the daemon's log:\n{}", self.log());
+        }
+        if self.killed {
+            // What it left running is for another one to stop.
+            self.restart();
+        }
         if self.child.is_some() {
-            if std::thread::panicking() {
-                eprintln!("the daemon's log:\n{}", self.log());
-            }
             self.end();
         }
     }

@@ -1,7 +1,6 @@
 //! How runs end by themselves, and how they fail to begin.
 
 use std::{
-    fs::File,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -42,7 +41,7 @@ async fn an_exit_tells_what_it_used() {
 }
 
 /// Runs what cannot be run.
-async fn refusal(launch: (Launch, File)) -> SpawnError {
+async fn refusal(launch: Launch) -> SpawnError {
     let mut running = begin(&runner(), launch);
     let outcome = running.finish().await;
     assert!(!running.seen.contains(&RunEvent::Started));
@@ -124,10 +123,10 @@ async fn what_cannot_be_executed_says_why() {
 async fn a_file_that_may_not_be_executed_in_path_is_denied_not_missing() {
     let dir = tempfile::tempdir().unwrap();
     write(&dir.path().join("tool"), "", 0o644);
-    let (mut launch, output) = launch(&["tool"]);
+    let mut launch = launch(&["tool"]);
     let path = format!("/no/such:{}:/bin", dir.path().display());
     launch.env = vec![("PATH".into(), path.into())];
-    assert_eq!(refusal((launch, output)).await.errno, libc::EACCES);
+    assert_eq!(refusal(launch).await.errno, libc::EACCES);
 }
 
 #[tokio::test]
@@ -183,9 +182,9 @@ async fn what_cannot_be_set_up_names_the_step_and_its_object() {
         ),
     ];
     for (change, errno, message) in changes {
-        let (mut launch, output) = launch(&["true"]);
+        let mut launch = launch(&["true"]);
         change(&mut launch);
-        let error = refusal((launch, output)).await;
+        let error = refusal(launch).await;
         assert_eq!((error.errno, &*error.message), (errno, &*message));
     }
 }
@@ -208,7 +207,7 @@ fn rlimit(resource: &str, soft: u64, hard: u64) -> Rlimit {
 
 #[tokio::test]
 async fn a_shim_that_cannot_be_started_is_a_spawn_error() {
-    let runner = ShimRunner::with_program(Path::new("/no/shim")).unwrap();
+    let runner = ShimRunner::with_program(Path::new("/no/shim"), dirs()).unwrap();
     let mut running = begin(&runner, launch(&["true"]));
     match running.finish().await {
         Outcome::SpawnError(error) => {
@@ -224,7 +223,7 @@ async fn a_shim_that_cannot_be_started_is_a_spawn_error() {
 
 #[tokio::test]
 async fn a_program_that_is_no_shim_is_a_spawn_error() {
-    let runner = ShimRunner::with_program(Path::new("/bin/true")).unwrap();
+    let runner = ShimRunner::with_program(Path::new("/bin/true"), dirs()).unwrap();
     let outcome = begin(&runner, launch(&["true"])).finish().await;
     assert!(matches!(outcome, Outcome::SpawnError(_)), "{outcome:?}");
 }

@@ -3,10 +3,8 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
-    io::Read,
-    os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -15,7 +13,7 @@ use procession::{
         id::{ProcessName, Uid},
         run::{Exit, Outcome, RunEvent, SignalScope, StopPlan},
     },
-    runner::{Launch, Run, Runner, ShimRunner, Stdin},
+    runner::{Adopt, Dirs, Launch, LogPolicy, Run, Runner, ShimRunner, Stdin},
 };
 use tokio::{
     sync::mpsc,
@@ -35,12 +33,49 @@ pub(crate) struct Running {
     pub(crate) seen: Vec<RunEvent>,
     pub(crate) pid: i32,
     pub(crate) cgroup: Option<String>,
+    pub(crate) uid: Uid,
     mark: String,
-    output: File,
+    dirs: Dirs,
+    /// Bytes of its output that were looked at line by line.
+    read: usize,
+}
+
+/// Directories of this process, for tests that do not care.
+pub(crate) fn dirs() -> Dirs {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    let root = ROOT.get_or_init(|| {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        // Nothing is dropped at the end of a process, so the next one cleans up.
+        for entry in std::fs::read_dir(all).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let of = name.strip_prefix("runs-").and_then(|pid| pid.parse().ok());
+            if of.is_some_and(|pid: i32| stat(pid).is_none()) {
+                let _ = std::fs::remove_dir_all(entry.path()); // another one does too
+            }
+        }
+        let root = all.join(format!("runs-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        root
+    });
+    dirs_in(root)
+}
+
+pub(crate) fn dirs_in(root: &Path) -> Dirs {
+    let root = root.canonicalize().unwrap();
+    Dirs {
+        runs: root.join("runs"),
+        logs: root.join("logs"),
+    }
 }
 
 pub(crate) fn runner() -> ShimRunner {
-    ShimRunner::with_program(Path::new(env!("CARGO_BIN_EXE_procession-shim"))).unwrap()
+    static RUNNER: OnceLock<ShimRunner> = OnceLock::new();
+    RUNNER.get_or_init(|| runner_in(&dirs())).clone()
+}
+
+pub(crate) fn runner_in(dirs: &Dirs) -> ShimRunner {
+    let shim = Path::new(env!("CARGO_BIN_EXE_procession-shim"));
+    ShimRunner::with_program(shim, dirs.clone()).unwrap()
 }
 
 pub(crate) fn plan(scope: SignalScope, grace: Duration) -> StopPlan {
@@ -56,13 +91,11 @@ pub(crate) fn os(texts: &[&str]) -> Vec<OsString> {
     texts.iter().map(OsString::from).collect()
 }
 
-/// A launch of `argv`, and the read end of its output.
-pub(crate) fn launch(argv: &[&str]) -> (Launch, File) {
-    let (output, input) = std::io::pipe().unwrap();
-    let stderr = input.try_clone().unwrap();
+/// A launch of `argv` whose two streams are one.
+pub(crate) fn launch(argv: &[&str]) -> Launch {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let uid = Uid::from_bytes(*uuid::Uuid::new_v4().as_bytes());
-    let launch = Launch {
+    Launch {
         uid,
         run_id: 1,
         name: ProcessName::new("test").unwrap(),
@@ -77,25 +110,38 @@ pub(crate) fn launch(argv: &[&str]) -> (Launch, File) {
         oom_score_adj: None,
         rlimits: Vec::new(),
         stdin: Stdin::Null,
-        stdout: input.into(),
-        stderr: stderr.into(),
+        log_policy: LogPolicy {
+            max_bytes: 1 << 30,
+            segment_bytes: 0,
+            max_segments: 0,
+            max_age: Duration::ZERO,
+            drop_when_full: false,
+        },
+        merge_stderr: true,
         stop: plan(SignalScope::Tree, Duration::from_millis(200)),
-    };
-    (launch, File::from(OwnedFd::from(output)))
+    }
 }
 
-pub(crate) fn begin(runner: &dyn Runner, (launch, output): (Launch, File)) -> Running {
+pub(crate) fn begin(runner: &dyn Runner, launch: Launch) -> Running {
+    begin_in(&dirs(), runner, launch)
+}
+
+pub(crate) fn begin_in(dirs: &Dirs, runner: &dyn Runner, launch: Launch) -> Running {
     let (sender, events) = mpsc::channel(16);
-    let mark = format!("{MARK}={}", launch.uid);
-    Running {
-        run: runner.launch(launch, sender),
-        events,
-        seen: Vec::new(),
-        pid: 0,
-        cgroup: None,
-        mark,
-        output,
-    }
+    let uid = launch.uid;
+    Running::new(dirs, uid, runner.launch(launch, sender), events)
+}
+
+/// Takes over run 1 of `uid`, as a daemon that has just started.
+pub(crate) fn adopt(dirs: &Dirs, runner: &dyn Runner, uid: Uid) -> Running {
+    let (sender, events) = mpsc::channel(16);
+    let adopt = Adopt {
+        uid,
+        run_id: 1,
+        name: ProcessName::new("test").unwrap(),
+        stop: plan(SignalScope::Tree, Duration::from_millis(200)),
+    };
+    Running::new(dirs, uid, runner.adopt(adopt, sender), events)
 }
 
 /// Begins `sh -c script`.
@@ -104,12 +150,30 @@ pub(crate) fn shell(runner: &dyn Runner, script: &str) -> Running {
 }
 
 impl Running {
+    fn new(dirs: &Dirs, uid: Uid, run: Box<dyn Run>, events: mpsc::Receiver<RunEvent>) -> Self {
+        Self {
+            run,
+            events,
+            seen: Vec::new(),
+            pid: 0,
+            cgroup: None,
+            uid,
+            mark: format!("{MARK}={uid}"),
+            dirs: dirs.clone(),
+            read: 0,
+        }
+    }
+
     /// The next event; `None` after the last.
     pub(crate) async fn next(&mut self) -> Option<RunEvent> {
         let event = timeout(PATIENCE, self.events.recv())
             .await
             .unwrap_or_else(|_| panic!("no event after {:?}", self.seen))?;
-        if let RunEvent::Spawned { pid, cgroup_path } = &event {
+        if let RunEvent::Spawned { pid, cgroup_path }
+        | RunEvent::Adopted {
+            pid, cgroup_path, ..
+        } = &event
+        {
             self.pid = *pid;
             self.cgroup = cgroup_path.as_deref().map(str::to_owned);
         }
@@ -159,7 +223,11 @@ impl Running {
         let exited = at(|event| matches!(event, RunEvent::Exited(_)));
         assert_eq!(exits.len(), 1, "{:?}", self.seen);
         assert!(spawned.is_none_or(|at| at == 0), "{:?}", self.seen);
-        assert!(started.is_none_or(|at| at == 1), "{:?}", self.seen);
+        assert!(
+            started.is_none_or(|at| at == 1 || spawned.is_none()),
+            "{:?}",
+            self.seen
+        );
         assert!(started < exited, "{:?}", self.seen);
         assert_eq!(
             at(|event| *event == RunEvent::Empty),
@@ -176,25 +244,46 @@ impl Running {
         exits.into_iter().next().unwrap()
     }
 
-    /// All it wrote, once nobody can write any more.
-    pub(crate) fn output(&mut self) -> String {
-        let mut text = Vec::new();
-        self.output.read_to_end(&mut text).unwrap();
-        String::from_utf8_lossy(&text).into_owned()
+    /// All that is kept of what it wrote to standard output.
+    pub(crate) fn output(&self) -> String {
+        self.kept("out")
+    }
+
+    /// ... and to standard error.
+    pub(crate) fn errors(&self) -> String {
+        self.kept("err")
+    }
+
+    fn kept(&self, stream: &str) -> String {
+        let dir = self.dirs.logs.join(self.uid.to_string());
+        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|ext| ext == stream));
+        files.sort();
+        let bytes: Vec<u8> = files
+            .iter()
+            .flat_map(|path| std::fs::read(path).unwrap())
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The next line it writes.
     pub(crate) async fn line(&mut self) -> String {
-        let mut output = self.output.try_clone().unwrap();
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut line = Vec::new();
-            let mut byte = [0];
-            while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
-                line.push(byte[0]);
+        let since = Instant::now();
+        loop {
+            let output = self.output();
+            if let Some((line, _)) = output[self.read..].split_once('\n') {
+                self.read += line.len() + 1;
+                return line.to_owned();
             }
-            String::from_utf8_lossy(&line).into_owned()
-        });
-        timeout(PATIENCE, reading).await.unwrap().unwrap()
+            assert!(since.elapsed() < PATIENCE, "no line after {output:?}");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Its run directory.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.dirs.runs.join(format!("{}.1", self.uid))
     }
 
     /// Waits until it has started and said so `times` times.
@@ -218,14 +307,31 @@ impl Running {
         pids().filter(|pid| of_main(pid) || marked(pid)).collect()
     }
 
-    /// The shim that owns it.
+    /// The shim that owns it now, whoever its parent is.
+    pub(crate) fn owner(&self) -> Option<i32> {
+        let directory = self.directory();
+        let holds = |pid: &i32| {
+            let fds = std::fs::read_dir(format!("/proc/{pid}/fd"));
+            let mut fds = fds.into_iter().flatten().flatten();
+            fds.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target == directory))
+        };
+        let shim = |pid: &i32| {
+            std::fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_procession-shim")))
+        };
+        // Its child is a copy of it until it executes.
+        let mut owners = pids().filter(|pid| shim(pid) && *pid != self.pid && holds(pid));
+        owners.next()
+    }
+
+    /// The shim that began it.
     pub(crate) fn shim(&self) -> i32 {
         parent(self.pid).unwrap()
     }
 }
 
 /// Runs a script to its end, and gives its outcome and output.
-pub(crate) async fn outcome(launch: (Launch, File)) -> (Outcome, String) {
+pub(crate) async fn outcome(launch: Launch) -> (Outcome, String) {
     let mut running = begin(&runner(), launch);
     let outcome = running.finish().await;
     (outcome, running.output())
@@ -273,4 +379,15 @@ fn pids() -> impl Iterator<Item = i32> {
 pub(crate) fn kill(pid: i32, signal: nix::sys::signal::Signal) {
     assert!(pid > 1, "not the pid of a process of ours: {pid}");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+/// Where the cgroup with this path is.
+pub(crate) fn cgroup_dir(path: &str) -> std::path::PathBuf {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    let mount = mounts
+        .lines()
+        .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
+        .and_then(|line| line.split(' ').nth(1))
+        .unwrap();
+    std::path::PathBuf::from(format!("{mount}{path}"))
 }

@@ -1,15 +1,15 @@
-//! What is left when a shim or its daemon is killed: nothing; and many at once.
+//! What outlives a shim or its daemon that is killed: the run; and many at once.
 
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
 use procession::{
-    domain::run::{Outcome, RunEvent, UnknownReason},
+    domain::run::{Outcome, RunEvent, SignalScope, UnknownReason},
     runner::ShimRunner,
 };
 
@@ -24,14 +24,36 @@ async fn family(runner: &ShimRunner) -> Running {
     running
 }
 
+/// The shim is killed, and there is another one.
+async fn replace_shim(running: &Running) -> i32 {
+    let before = running.owner().unwrap();
+    kill(before, Signal::SIGKILL);
+    let mut now = None;
+    eventually("it has another shim", || {
+        now = running.owner().filter(|pid| *pid != before);
+        now.is_some()
+    })
+    .await;
+    eventually("the first one is reaped", || state(before).is_none()).await;
+    now.unwrap()
+}
+
 #[tokio::test]
-async fn a_killed_shim_leaves_nothing_and_the_end_is_told() {
+async fn a_killed_shim_is_replaced_and_nobody_notices() {
     for runner in [runner(), runner().without_cgroups()] {
         let mut running = family(&runner).await;
-        let shim = running.shim();
-        kill(shim, Signal::SIGKILL);
+        let (processes, seen) = (running.processes(), running.seen.clone());
+        let shim = replace_shim(&running).await;
+        running.run.signal(0, SignalScope::Main).await.unwrap().ok();
+        let now = running.processes();
+        assert!(processes.iter().all(|pid| now.contains(pid)), "{now:?}");
+        running
+            .run
+            .stop(plan(SignalScope::Tree, Duration::from_millis(50)));
         assert_eq!(running.finish().await, Outcome::Signal(libc::SIGKILL));
-        eventually("the shim is reaped", || state(shim).is_none()).await;
+        assert_eq!(running.seen[..seen.len()], seen, "nothing is told twice");
+        assert!(running.seen.contains(&RunEvent::Killing));
+        eventually("its shim ends", || state(shim).is_none()).await;
         eventually("the main process is reaped", || {
             state(running.pid).is_none()
         })
@@ -40,11 +62,27 @@ async fn a_killed_shim_leaves_nothing_and_the_end_is_told() {
 }
 
 #[tokio::test]
-async fn a_frozen_run_whose_shim_is_killed_leaves_nothing() {
+async fn a_frozen_run_stays_frozen_when_its_shim_is_killed() {
     for runner in [runner(), runner().without_cgroups()] {
         let mut running = family(&runner).await;
         running.run.freeze().await.unwrap().unwrap();
-        kill(running.shim(), Signal::SIGKILL);
+        replace_shim(&running).await;
+        assert_eq!(running.processes().len(), 4);
+        running
+            .run
+            .stop(plan(SignalScope::Tree, Duration::from_millis(50)));
+        assert_eq!(running.finish().await, Outcome::Signal(libc::SIGKILL));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_under_way_goes_on_when_its_shim_is_killed() {
+    for runner in [runner(), runner().without_cgroups()] {
+        let mut running = family(&runner).await;
+        running
+            .run
+            .stop(plan(SignalScope::Tree, Duration::from_millis(500)));
+        replace_shim(&running).await;
         assert_eq!(running.finish().await, Outcome::Signal(libc::SIGKILL));
     }
 }
@@ -54,9 +92,9 @@ async fn the_real_exit_outlives_its_shim() {
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("go");
     let script = "while [ ! -e \"$GO\" ]; do sleep 0.01; done; exit 41";
-    let (mut launch, output) = launch(&["sh", "-c", script]);
+    let mut launch = launch(&["sh", "-c", script]);
     launch.env.push(("GO".into(), go.clone().into()));
-    let mut running = begin(&runner(), (launch, output));
+    let mut running = begin(&runner(), launch);
     running.started().await;
     let (shim, main) = (running.shim(), running.pid);
     // A stopped shim reaps nothing, so the end is there before it is killed.
@@ -75,39 +113,13 @@ async fn a_terminated_shim_stops_its_run_by_the_plan() {
     assert!(running.seen.contains(&RunEvent::Killing));
 }
 
-#[test]
-fn runs_whose_daemon_is_gone_are_stopped() {
-    for shims in [runner(), runner().without_cgroups()] {
-        let tokio = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let (running, shim) = tokio.block_on(async {
-            let running = family(&shims).await;
-            let shim = running.shim();
-            (running, shim)
-        });
-        assert!(running.processes().len() >= 2);
-        drop(tokio); // and with it the daemon's end of the socket
-        let since = Instant::now();
-        while !running.processes().is_empty() || state(shim).is_some() {
-            assert!(
-                since.elapsed() < PATIENCE,
-                "left: {:?}",
-                running.processes()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
 #[cfg(debug_assertions)]
 #[tokio::test]
 async fn a_shim_that_dies_before_the_gate_leaves_no_exec() {
     for runner in [runner(), runner().without_cgroups()] {
         let runner = runner.with_shim_env(
-            OsStr::new("PROCESSION_SHIM_FAILPOINT"),
-            OsStr::new("before_gate"),
+            OsStr::new("PROCESSION_FAILPOINT"),
+            OsStr::new("after_run_record"),
         );
         let dir = tempfile::tempdir().unwrap();
         let proof = dir.path().join("executed");
@@ -126,21 +138,23 @@ async fn a_shim_that_dies_before_the_gate_leaves_no_exec() {
 const ALONE: &str = "TEST_ALONE";
 
 /// A process that runs only the test `name`: a child of no runner's making.
-fn alone(name: &str) -> Command {
+pub(super) fn alone(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", &format!("shim::survival::{name}"), "--nocapture"])
+        .args(["--exact", &format!("shim::{name}"), "--nocapture"])
         .env(ALONE, "1");
     command
 }
 
-fn is_alone() -> bool {
+pub(super) fn is_alone() -> bool {
     std::env::var_os(ALONE).is_some()
 }
 
-#[test]
-fn a_killed_daemon_leaves_nothing() {
-    let mut daemon = alone("alone_as_a_daemon")
+#[tokio::test]
+async fn runs_of_a_killed_daemon_go_on_and_are_taken_over() {
+    let root = tempfile::tempdir().unwrap();
+    let mut daemon = alone("survival::alone_as_a_daemon")
+        .env(ROOT, root.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -148,45 +162,76 @@ fn a_killed_daemon_leaves_nothing() {
     let line = output
         .lines()
         .map(Result::unwrap)
-        .find(|line| line.starts_with("pids "))
+        .find(|line| line.starts_with("runs "))
         .unwrap();
-    let pids: Vec<i32> = line[5..].split(' ').map(|n| n.parse().unwrap()).collect();
-    assert!(
-        pids.len() >= 8,
-        "two shims with three processes each: {line}"
-    );
-    assert!(pids.iter().all(|pid| state(*pid).is_some()));
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    let since = Instant::now();
-    while pids.iter().any(|pid| alive(*pid)) {
-        assert!(since.elapsed() < PATIENCE, "left of {pids:?}");
-        std::thread::sleep(Duration::from_millis(5));
+    let dirs = dirs_in(root.path());
+    let runner = runner_in(&dirs);
+    let mut found = procession::runner::Runner::found(&runner);
+    found.sort_by_key(|(uid, _)| uid.to_string());
+    let mut runs = Vec::new();
+    for text in line[5..].split(' ') {
+        let (uid, pid) = text.split_once('=').unwrap();
+        let uid = found
+            .iter()
+            .find(|(of, _)| of.to_string() == uid)
+            .unwrap()
+            .0;
+        runs.push((uid, pid.parse::<i32>().unwrap()));
+    }
+    assert_eq!(found.len(), 2);
+    for (uid, pid) in runs {
+        let mut running = adopt(&dirs, &runner, uid);
+        match running.next().await.unwrap() {
+            RunEvent::Adopted {
+                pid: now, started, ..
+            } => assert_eq!((now, started), (pid, true)),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(running.processes().len(), 4);
+        let shim = running.owner().unwrap();
+        // It is no child of the shim to come, nor of a daemon that waits for it.
+        kill(shim, Signal::SIGKILL);
+        eventually("it has another shim", || {
+            running.owner().is_some_and(|pid| pid != shim)
+        })
+        .await;
+        running
+            .run
+            .stop(plan(SignalScope::Tree, Duration::from_millis(50)));
+        assert_eq!(running.finish().await, Outcome::Signal(libc::SIGKILL));
+        eventually("its shim ends", || !alive(shim)).await;
     }
 }
+
+/// Directory of the daemon above.
+pub(super) const ROOT: &str = "TEST_ROOT";
 
 #[tokio::test]
 async fn alone_as_a_daemon() {
     if !is_alone() {
         return; // see above
     }
-    let mut pids = Vec::new();
+    let dirs = dirs_in(std::path::Path::new(&std::env::var_os(ROOT).unwrap()));
+    let mut told: Vec<String> = Vec::new();
     let mut runs = Vec::new();
-    for runner in [runner(), runner().without_cgroups()] {
-        let running = family(&runner).await;
-        pids.push(running.shim());
-        pids.extend(running.processes());
+    for runner in [runner_in(&dirs), runner_in(&dirs).without_cgroups()] {
+        let mut running = begin_in(&dirs, &runner, launch(&["sh", "-c", FAMILY]));
+        running.ready(2).await;
+        told.push(format!("{}={}", running.uid, running.pid));
         runs.push(running);
     }
-    let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
-    println!("pids {}", pids.join(" "));
+    println!("runs {}", told.join(" "));
     std::future::pending::<()>().await;
 }
 
 /// Counting descriptors and children needs a process without other tests.
 #[test]
 fn two_hundred_at_once_leave_no_zombie_and_no_descriptor() {
-    let output = alone("alone_two_hundred_at_once").output().unwrap();
+    let output = alone("survival::alone_two_hundred_at_once")
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
@@ -213,6 +258,16 @@ async fn alone_two_hundred_at_once() {
         }
         drop(runs);
         eventually("all shims are reaped", none_left).await;
+        assert_eq!(descriptors(), before);
+    }
+    for _ in 0..10 {
+        let mut running = shell(&runner, "while :; do sleep 1000; done");
+        running.started().await;
+        replace_shim(&running).await;
+        running.run.stop(plan(SignalScope::Tree, Duration::ZERO));
+        running.finish().await;
+        drop(running);
+        eventually("all are reaped", none_left).await;
         assert_eq!(descriptors(), before);
     }
 }

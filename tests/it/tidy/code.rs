@@ -30,6 +30,14 @@ const SLEEPS: &[Exemption] = &[
         "between two looks, with a deadline",
     ),
     (
+        "tests/it/daemon/survival.rs",
+        "a kill at a random instant; a daemon that stands still",
+    ),
+    (
+        "tests/it/daemon/survival/intents.rs",
+        "a kill at a random instant",
+    ),
+    (
         "tests/it/server/support.rs",
         "between two looks, with a deadline",
     ),

@@ -389,5 +389,6 @@ pub(crate) fn process(name: &str, state: State, tier: &str) -> ProcessState {
         status,
         cause: Cause::CONFIG,
         time: Timestamp(1),
+        intent: 0,
     }
 }

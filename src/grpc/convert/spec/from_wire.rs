@@ -95,8 +95,6 @@ fn absent_stdio(stdio: &proto::Stdio, faults: &mut Faults) {
     let ages = log.max_age.is_some_and(|age| age != Default::default());
     let forwards = !stdio.log_forwards.is_empty();
     let table = [
-        (stdio.tty, "tty", "tty"),
-        (stdio.open_stdin, "stdin", "open_stdin"),
         (forwards, "log_forwards", "log_forwards"),
         (
             log.segment_bytes != 0,
@@ -221,6 +219,8 @@ fn stdio(stdio: proto::Stdio, faults: &mut Faults) -> Stdio {
     });
     Stdio {
         merge_stderr: stdio.merge_stderr,
+        tty: stdio.tty,
+        open_stdin: stdio.open_stdin,
         stdin_file: some_text(stdio.stdin_file),
         log_policy,
     }

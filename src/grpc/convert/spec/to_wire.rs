@@ -106,6 +106,8 @@ fn dependency(dependency: &Dependency) -> proto::Dependency {
 fn stdio(stdio: &Stdio) -> proto::Stdio {
     proto::Stdio {
         merge_stderr: stdio.merge_stderr,
+        tty: stdio.tty,
+        open_stdin: stdio.open_stdin,
         stdin_file: stdio.stdin_file.clone().unwrap_or_default(),
         log_policy: stdio.log_policy.as_ref().map(|policy| proto::LogPolicy {
             max_bytes: policy.max_bytes,

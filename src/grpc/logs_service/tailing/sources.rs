@@ -1,17 +1,19 @@
-//! Which processes a call follows, as the registry and the buffers change.
+//! Which processes a call follows, as the registry changes.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, io};
 
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::{
-    super::{super::proto, filter::Continued, history::Locating, message::Origin, query::Begin},
-    Phase, Tailing,
+    super::{
+        super::proto, Subject, filter::Continued, history::Locating, message::Origin, query::Begin,
+    },
+    Phase, Tailing, unreadable,
 };
 use crate::{
-    domain::id::{ProcessName, Uid},
-    logs::{Slot, Start},
+    domain::id::Uid,
+    logs::{Place, Slot, Start},
 };
 
 /// A process as this call follows it.
@@ -20,16 +22,16 @@ pub(in super::super) struct Source {
     uid: Uid,
     pub(in super::super) origin: Origin,
     pub(in super::super) continued: Continued,
-    /// What arrived before the call: up to this entry.
-    pub(in super::super) history_end: u64,
+    /// Where its log ended when it was attached.
+    pub(in super::super) history_end: Place,
     pub(super) matching: Matching,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Matching {
     Yes,
-    /// No longer, and to be read up to this entry.
-    Until(u64),
+    /// No longer, and to be read up to here.
+    Until(Place),
     No,
 }
 
@@ -37,14 +39,13 @@ pub(super) enum Matching {
 
 impl<R> Tailing<R>
 where
-    R: Fn(&proto::ProcessSelector) -> Result<Vec<(ProcessName, Uid)>, Status>,
+    R: Fn(&proto::ProcessSelector) -> Result<Vec<Subject>, Status>,
 {
     pub(super) fn refresh(&mut self) {
         // Before `resolve`, so that a tick during it is seen again.
         if let Some(changed) = &mut self.changed {
             changed.mark_unchanged();
         }
-        self.created.mark_unchanged();
         self.resolve_at = None;
         self.resolved = Instant::now();
         let found = match (self.resolve)(&self.query.selector) {
@@ -54,27 +55,31 @@ where
                 return;
             }
         };
-        let uids: HashSet<Uid> = found.iter().map(|(_, uid)| *uid).collect();
+        let uids: HashSet<Uid> = found.iter().map(|subject| subject.uid).collect();
         let gone: Vec<Slot> = self
             .slots
             .iter()
             .filter(|(uid, _)| !uids.contains(uid))
             .map(|(_, slot)| *slot)
             .collect();
-        for slot in gone {
-            self.rest(slot);
+        let mut result = gone.into_iter().try_for_each(|slot| self.rest(slot));
+        for subject in found {
+            result = result.and_then(|()| match self.slots.get(&subject.uid) {
+                Some(slot) => {
+                    self.rouse(*slot);
+                    Ok(())
+                }
+                None => self.attach(&subject),
+            });
         }
-        for (name, uid) in found {
-            match self.slots.get(&uid) {
-                Some(slot) => self.rouse(*slot),
-                None => self.attach(&name, uid),
-            }
+        if let Err(error) = result {
+            self.phase = Phase::Ended(Some(unreadable(&error)));
         }
     }
 
     /// It no longer matches: read it to its end of now.
-    fn rest(&mut self, slot: Slot) {
-        let end = self.reader.window(slot).end;
+    fn rest(&mut self, slot: Slot) -> io::Result<()> {
+        let end = self.reader.end(slot)?.place;
         if let Some(source) = self.sources.get_mut(&slot) {
             match source.matching {
                 Matching::Yes => {
@@ -85,6 +90,7 @@ where
                 Matching::No => self.drop_if_removed(slot),
             }
         }
+        Ok(())
     }
 
     /// It matches, perhaps again.
@@ -97,7 +103,9 @@ where
         }
     }
 
-    pub(super) fn attach(&mut self, name: &ProcessName, uid: Uid) {
+    pub(super) fn attach(&mut self, subject: &Subject) -> io::Result<()> {
+        let Subject { name, uid, created } = subject;
+        let uid = *uid;
         let origin = Origin {
             name: name.to_string(),
             uid: uid.to_string(),
@@ -108,11 +116,13 @@ where
             Begin::End | Begin::Back(_) => Start::End,
             Begin::After(sequence) => Start::After(sequence),
         };
-        let Some(attached) = self.reader.attach(uid, start) else {
-            // Nothing captured yet; `created` ticks when there is.
-            return;
+        let Some(attached) = self.reader.attach(uid, start)? else {
+            // Deleted since; the next `resolve` does not list it.
+            return Ok(());
         };
-        let (slot, window) = (attached.slot, attached.window);
+        let (slot, end) = (attached.slot, attached.end);
+        // Its first output may be trimmed by now.
+        let is_new = attached.is_new || *created >= self.reader.made();
         self.slots.insert(uid, slot);
         self.sources.insert(
             slot,
@@ -120,29 +130,27 @@ where
                 uid,
                 origin,
                 continued: Continued::default(),
-                history_end: window.end,
+                history_end: end.place,
                 matching: Matching::Yes,
             },
         );
         match begin {
-            Begin::End | Begin::Back(_) if attached.is_new => {
-                self.reader.seek(slot, Start::After(0));
+            Begin::End | Begin::Back(_) if is_new => {
+                self.reader.seek(slot, Start::After(0))?;
                 self.begin(slot);
             }
             Begin::Back(count) if !self.query.filter.is_open() => {
-                self.locating.push(Locating {
-                    slot,
-                    count,
-                    at: window.end,
-                });
+                self.locating.push(Locating::new(slot, count, end));
             }
             Begin::Back(count) => {
-                let start = Start::At(window.end.saturating_sub(count));
-                self.reader.seek(slot, start);
+                let count = i64::try_from(count).unwrap_or(i64::MAX);
+                let first = end.next_sequence.saturating_sub(count);
+                self.reader.seek(slot, Start::From(first))?;
                 self.begin(slot);
             }
             Begin::Oldest | Begin::End | Begin::After(_) => self.begin(slot),
         }
+        Ok(())
     }
 
     /// Its cursor stands where it starts: read it.

@@ -1,11 +1,9 @@
-//! A registry that is a list, children that are pipes, and calls with patience.
+//! A registry that is a list, children that are logs on disk, and calls with patience.
 
 use std::{
-    fs::File,
-    io::Write,
     pin::Pin,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{Stream, StreamExt};
@@ -14,13 +12,13 @@ use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::super::{field_invalid, proto, tail};
+use super::super::{Subject, field_invalid, proto, tail};
 use crate::{
     domain::{
         id::{ProcessName, Revision, Uid},
         time::Timestamp,
     },
-    logs::{Clock, Limits, Logs, Start},
+    logs::{Limits, Logs, tests::writer::Writer},
 };
 
 /// Long enough for a loaded machine; a test that waits this long has failed.
@@ -28,20 +26,21 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) type Found = Arc<Mutex<Vec<(ProcessName, Uid)>>>;
 pub(super) type Call = Pin<Box<dyn Stream<Item = Result<proto::TailLogsResponse, Status>> + Send>>;
+type Clock = fn() -> Timestamp;
 
 pub(super) struct Harness {
+    pub(super) directory: tempfile::TempDir,
     pub(super) logs: Logs,
     pub(super) found: Found,
     pub(super) changed: watch::Sender<Revision>,
     pub(super) shutdown: CancellationToken,
+    clock: Clock,
 }
 
-/// One process and its pipe.
+/// One process and what writes its log.
 pub(super) struct Child {
     pub(super) uid: Uid,
-    pub(super) out: File,
-    pub(super) err: File,
-    pub(super) written: i64,
+    pub(super) log: Writer,
 }
 
 impl Harness {
@@ -50,17 +49,20 @@ impl Harness {
     }
 
     pub(super) fn with_clock(clock: Clock) -> Self {
+        let directory = tempfile::tempdir().unwrap();
         Self {
-            logs: Logs::with_clock(Limits::default(), clock).unwrap(),
+            logs: Logs::new(directory.path().into(), Limits::default()).unwrap(),
+            directory,
             found: Found::default(),
             changed: watch::Sender::new(Revision::ZERO),
             shutdown: CancellationToken::new(),
+            clock,
         }
     }
 
-    /// A process the registry knows, with pipes.
+    /// A process the registry knows, and whose run is up.
     pub(super) fn child(&self, name: &str, number: u8) -> Child {
-        let child = self.run(name, number, 1);
+        let child = self.run(number);
         self.list(name, child.uid);
         child
     }
@@ -83,39 +85,25 @@ impl Harness {
             .send_modify(|revision| *revision = revision.next());
     }
 
-    pub(super) fn run(&self, name: &str, number: u8, run_id: i64) -> Child {
+    /// A first run begins now.
+    pub(super) fn run(&self, number: u8) -> Child {
         let uid = Uid::from_bytes([number; 16]);
-        let name = ProcessName::new(name).unwrap();
-        let writers = self.logs.open(uid, &name, run_id, false, 0).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = Timestamp(i64::try_from(now.as_nanos()).unwrap());
         Child {
             uid,
-            out: writers.stdout.into(),
-            err: writers.stderr.into(),
-            written: 0,
+            log: Writer::at(self.directory.path(), uid, now),
         }
     }
 
-    /// Writes lines and waits until they are captured.
+    /// Writes lines, each at a time of its own.
     pub(super) fn print(&self, child: &mut Child, lines: &[&str]) {
         for line in lines {
-            let file = match line.strip_prefix("err:") {
-                Some(_) => &mut child.err,
-                None => &mut child.out,
-            };
-            // One write, so that it is captured at one time.
-            file.write_all(format!("{line}\n").as_bytes()).unwrap();
-            child.written += 1;
-            self.captured(child);
-        }
-    }
-
-    pub(super) fn captured(&self, child: &Child) {
-        let mut reader = self.logs.reader();
-        let slot = reader.attach(child.uid, Start::End).unwrap().slot;
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while reader.window(slot).end < child.written.unsigned_abs() {
-            assert!(std::time::Instant::now() < deadline, "not captured");
-            std::thread::yield_now();
+            child.log.time = (self.clock)();
+            match line.strip_prefix("err:") {
+                Some(_) => child.log.err(format!("{line}\n")),
+                None => child.log.out(format!("{line}\n")),
+            }
         }
     }
 
@@ -130,7 +118,13 @@ impl Harness {
             };
             let mut found = found.lock().unwrap().clone();
             found.retain(|(name, _)| named(name.as_str()));
-            Ok(found)
+            let subject = |(name, uid)| Subject {
+                name,
+                uid,
+                // Long ago: what is new is told by the log.
+                created: Timestamp(0),
+            };
+            Ok(found.into_iter().map(subject).collect())
         };
         let changed = self.changed.subscribe();
         let call = tail(&self.logs, resolve, changed, request, self.shutdown.clone())?;

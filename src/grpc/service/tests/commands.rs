@@ -251,9 +251,23 @@ async fn the_daemon_says_who_it_is_and_what_it_lacks() {
     )
     .unwrap_err();
     assert_eq!(reason(&status), "CAPABILITY_MISSING");
-    let keep = proto::ShutdownServerRequest {
-        mode: proto::ShutdownMode::KeepProcesses.into(),
-    };
-    let status = call!(world, shutdown_server, keep).unwrap_err();
-    assert_eq!(reason(&status), "CAPABILITY_MISSING");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_the_daemon_ends_is_passed_on() {
+    let world = world();
+    for (mode, how) in [
+        (0, Shutdown::Stop),
+        (1, Shutdown::Stop),
+        (2, Shutdown::Keep),
+        (3, Shutdown::Reexec),
+    ] {
+        let request = proto::ShutdownServerRequest { mode };
+        call!(world, shutdown_server, request).unwrap();
+        assert_eq!(world.shutdown.lock().unwrap().take(), Some(how));
+    }
+    let request = proto::ShutdownServerRequest { mode: 9 };
+    let status = call!(world, shutdown_server, request).unwrap_err();
+    assert_eq!(reason(&status), "FIELD_INVALID");
+    assert_eq!(*world.shutdown.lock().unwrap(), None);
 }

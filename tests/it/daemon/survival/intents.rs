@@ -1,0 +1,218 @@
+//! What was acknowledged holds after a kill, whatever the instant.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use procession::grpc::proto::{self, DesiredState as Desired};
+use tokio::sync::Mutex;
+
+use super::{
+    super::{
+        calls::{self, status},
+        races::{Dice, seed},
+        support::{Client, Daemon, command},
+    },
+    kills,
+};
+
+/// What one client was told, and what it asked for and was not answered.
+#[derive(Debug, Default, Clone)]
+struct Known {
+    /// `None`: it does not exist.
+    acked: Option<Desired>,
+    /// It may be this instead.
+    unanswered: Option<Option<Desired>>,
+}
+
+/// One command on `name`, chosen by `dice`.
+async fn command_once(client: &mut Client, name: &str, dice: &mut Dice, known: &mut Known) {
+    let exists = known.acked.is_some();
+    let (wanted, result) = match (exists, dice.throw(4)) {
+        (false, _) => {
+            known.unanswered = Some(Some(Desired::Running));
+            let request = proto::CreateProcessRequest {
+                process: Some(command(name, &["sleep", "1000"])),
+                ..Default::default()
+            };
+            let result = client.create_process(request).await.map(drop);
+            (Some(Desired::Running), result)
+        }
+        (true, 0) => {
+            known.unanswered = Some(None);
+            let request = proto::DeleteProcessRequest {
+                name: name.to_owned(),
+                ..Default::default()
+            };
+            (None, client.delete_process(request).await.map(drop))
+        }
+        (true, 1 | 2) => {
+            known.unanswered = Some(Some(Desired::Stopped));
+            let request = proto::StopProcessRequest {
+                name: name.to_owned(),
+                ..Default::default()
+            };
+            let result = client.stop_process(request).await.map(drop);
+            (Some(Desired::Stopped), result)
+        }
+        (true, _) => {
+            known.unanswered = Some(Some(Desired::Running));
+            let request = proto::StartProcessRequest {
+                name: name.to_owned(),
+                ..Default::default()
+            };
+            let result = client.start_process(request).await.map(drop);
+            (Some(Desired::Running), result)
+        }
+    };
+    match result {
+        Ok(()) => {
+            known.acked = wanted;
+            known.unanswered = None;
+        }
+        // A refusal is an answer: nothing was done.
+        Err(status) if refuses(&status) => known.unanswered = None,
+        Err(_) => {}
+    }
+}
+
+fn refuses(status: &tonic::Status) -> bool {
+    use tonic::Code;
+    matches!(
+        status.code(),
+        Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted
+    )
+}
+
+/// Asks until the daemon is gone.
+async fn ask_on(mut client: Client, name: String, seed: u64, known: Arc<Mutex<Known>>) {
+    let mut dice = Dice(seed);
+    loop {
+        let mut known = known.lock().await;
+        command_once(&mut client, &name, &mut dice, &mut known).await;
+        if known.unanswered.is_some() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_intents_outlive_kills_at_any_instant() {
+    let mut dice = Dice(seed());
+    let mut daemon = Daemon::start();
+    let names: Vec<String> = (0..8).map(|n| format!("p{n}")).collect();
+    let known: BTreeMap<String, Arc<Mutex<Known>>> = names
+        .iter()
+        .map(|name| (name.clone(), Arc::default()))
+        .collect();
+    for round in 0..kills(10) {
+        let mut askers = Vec::new();
+        for name in &names {
+            let client = daemon.client().await;
+            let seed = dice.throw(u64::MAX);
+            let known = Arc::clone(&known[name]);
+            askers.push(tokio::spawn(ask_on(client, name.clone(), seed, known)));
+        }
+        tokio::time::sleep(Duration::from_millis(dice.throw(100))).await;
+        daemon.kill();
+        for asker in askers {
+            asker.await.unwrap();
+        }
+        daemon.restart();
+        let mut client = daemon.client().await;
+        let there = desired(&mut client).await;
+        for name in &names {
+            let mut known = known[name].lock().await;
+            let found = there.get(name).copied();
+            let may = found == known.acked || Some(found) == known.unanswered;
+            assert!(may, "round {round}: {name} is {found:?}, known {known:?}");
+            *known = Known {
+                acked: found,
+                unanswered: None,
+            };
+        }
+    }
+    daemon.ended().await;
+}
+
+/// By name; what is being deleted counts as gone.
+async fn desired(client: &mut Client) -> BTreeMap<String, Desired> {
+    let request = proto::ListProcessesRequest::default();
+    let listed = client.list_processes(request).await.unwrap().into_inner();
+    let all = listed
+        .processes
+        .iter()
+        .map(|p| (p.name.clone(), status(p).desired_state()));
+    all.filter(|(_, desired)| *desired != Desired::Deleted)
+        .collect()
+}
+
+#[tokio::test]
+async fn manual_stops_and_starts_are_remembered() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    for name in ["stays", "stopped", "gone"] {
+        calls::create(&mut client, command(name, &["sleep", "1000"])).await;
+        calls::wait_for(&mut client, name, proto::WaitCondition::Running).await;
+    }
+    let before = status(&calls::get(&mut client, "stays").await).pid;
+    calls::stop(&mut client, "stopped").await;
+    let request = proto::DeleteProcessRequest {
+        name: "gone".to_owned(),
+        ..Default::default()
+    };
+    client.delete_process(request).await.unwrap();
+    drop(client);
+    daemon.replace();
+    let mut client = daemon.client().await;
+    let found = desired(&mut client).await;
+    let expected = [
+        ("stays".to_owned(), Desired::Running),
+        ("stopped".to_owned(), Desired::Stopped),
+    ];
+    assert_eq!(found, BTreeMap::from(expected));
+    let stays = calls::get(&mut client, "stays").await;
+    assert_eq!(status(&stays).pid, before);
+    let adopted = status(&stays)
+        .conditions
+        .iter()
+        .find(|c| c.r#type == "Adopted");
+    assert_eq!(
+        adopted.map(proto::Condition::status),
+        Some(proto::ConditionStatus::True)
+    );
+    let stopped = calls::get(&mut client, "stopped").await;
+    assert_eq!(calls::state(&stopped), proto::ProcessState::Stopped);
+    drop(client);
+    daemon.ended().await;
+}
+
+#[tokio::test]
+async fn a_request_is_carried_out_once_also_across_daemons() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    calls::create(&mut client, command("one", &["sleep", "1000"])).await;
+    calls::wait_for(&mut client, "one", proto::WaitCondition::Running).await;
+    let restart = proto::RestartProcessRequest {
+        name: "one".to_owned(),
+        request_id: "22222222-2222-4222-8222-222222222222".to_owned(),
+        wait: calls::wait(proto::WaitCondition::Running),
+        ..Default::default()
+    };
+    let first = client.restart_process(restart.clone()).await.unwrap();
+    let first = first.into_inner().process.unwrap();
+    assert_eq!(status(&first).run_id, 2);
+    drop(client);
+    daemon.replace();
+    let mut client = daemon.client().await;
+    let again = client.restart_process(restart.clone()).await.unwrap();
+    let again = again.into_inner().process.unwrap();
+    assert_eq!(status(&again).run_id, 2, "it was repeated, not done again");
+    assert_eq!(status(&again).pid, status(&first).pid);
+    let other = proto::RestartProcessRequest {
+        wait: None,
+        ..restart
+    };
+    let refused = client.restart_process(other).await.unwrap_err();
+    assert!(refused.message().contains("request"), "{refused:?}");
+    drop(client);
+    daemon.ended().await;
+}
