@@ -4,7 +4,11 @@
 //! `cargo test --benches`, every case runs a little and its figures mean nothing.
 //! They are dominated by that file system's fsync, which is measured first.
 
-#![allow(clippy::print_stdout, clippy::expect_used)]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "figures, and a bench that cannot go on says why"
+)]
 
 use std::{
     collections::VecDeque,

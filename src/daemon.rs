@@ -47,7 +47,7 @@ use crate::{
         watch_service::{STREAMS_MAX, STREAMS_PER_PRINCIPAL_MAX, Streams},
     },
     logs::{Limits as LogLimits, Logs},
-    runner::{Dirs, RunnerError, ShimRunner, cgroups_available},
+    runner::{Dirs, RunnerError, ShimRunner, cgroups_available, read_boot_id},
     store::{self, Store},
     supervisor::{Clock, Recovery, Setup, Supervisor},
 };
@@ -133,7 +133,8 @@ impl Daemon {
         let supervision = Supervision::start()?;
         let clock = Clock::start();
         let registry = inheritance.registry;
-        let runner = Arc::new(ShimRunner::new(Dirs::below(&options.state_dir))?);
+        let dirs = Dirs::below(&options.state_dir);
+        let runner = Arc::new(ShimRunner::new(dirs.clone())?);
         let recorder = Recorder::new(
             store,
             registry.clone(),
@@ -141,7 +142,7 @@ impl Daemon {
             inheritance.known,
         );
         supervision.runtime.spawn(recorder.clone().run());
-        let logs = Logs::new(options.state_dir.join("logs"), LogLimits::default())?;
+        let logs = Logs::new(dirs.logs, LogLimits::default())?;
         clear_away_logs(&logs, &inheritance.recovery);
         let supervisor = Supervisor::new(Setup {
             registry: registry.clone(),
@@ -282,7 +283,7 @@ impl Drop for Supervision {
 async fn begin_epoch(directory: &Path) -> Result<(Store, Inheritance), DaemonError> {
     let options = store::Options::default();
     let (store, recovered) = Store::open(directory, Arc::new(ProtoCodec), options)?;
-    let (epoch, boot) = (new_uuid(), recovery::boot_id()?);
+    let (epoch, boot) = (new_uuid(), read_boot_id()?);
     let inheritance = recovery::inherit(recovered, &epoch, &boot);
     // A position in this run is told to nobody before the run is kept.
     if let Err(error) = store.begin_epoch(&epoch, &boot).await {

@@ -13,4 +13,5 @@ pub mod selector;
 pub mod server;
 pub mod service;
 pub mod status;
+mod stream;
 pub mod watch_service;

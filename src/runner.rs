@@ -25,6 +25,7 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use crate::shim::rundir::read_boot_id;
 pub use crate::shim::{
     definition::{Identity, Rlimit, Stdin},
     output::Policy as LogPolicy,
@@ -451,13 +452,16 @@ impl Runner for ShimRunner {
 
     fn forget(&self, uid: Uid, run_id: i64) {
         let path = self.directory(uid, run_id);
-        tokio::task::spawn_blocking(move || {
-            if let Ok(dir) = RunDir::open(&path)
-                && let Err(error) = dir.remove(&path)
-            {
-                tracing::warn!(path = %path.display(), %error, "the directory of a run stays");
-            }
-        });
+        tokio::task::spawn_blocking(move || remove(&path));
+    }
+}
+
+/// Removes the directory of a run, if it is there.
+fn remove(path: &Path) {
+    if let Ok(dir) = RunDir::open(path)
+        && let Err(error) = dir.remove(path)
+    {
+        tracing::warn!(path = %path.display(), %error, "the directory of a run stays");
     }
 }
 

@@ -30,7 +30,6 @@ mod prepare;
 pub(crate) mod protocol;
 pub(crate) mod record;
 pub(crate) mod rundir;
-#[allow(dead_code, reason = "the reader of segments comes next")]
 pub(crate) mod segment;
 mod stdin;
 mod supervise;

@@ -1,12 +1,12 @@
 //! What the store kept, as the registry, the supervisor and the recorder take it.
 
-use std::{collections::HashMap, fs, io, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::recorder::Known;
 use crate::{
     domain::{id::Uid, spec::Spec, status::ProcessState},
     registry::{Limits, Position, Registry, Restored},
-    store::{self, Recovered, Stored},
+    store::{self, Observed, Recovered},
     supervisor::{Intent, Processes, Recovery},
     watch::Lineage,
 };
@@ -35,10 +35,14 @@ pub(super) fn inherit(recovered: Recovered, epoch: &str, boot: &str) -> Inherita
     let mut restored = Vec::new();
     let mut processes = Vec::new();
     for stored in recovered.processes {
-        let spec = Arc::new(stored.spec.clone());
-        if let Some((uid, facts, state)) = observed(&stored, &spec, false) {
-            known.insert(uid, facts);
-            restored.push(state);
+        let spec = Arc::new(stored.spec);
+        if let Some(observed) = stored.observed {
+            let facts = Known {
+                created: observed.created,
+                over: observed.status.latest_over(),
+            };
+            known.insert(stored.uid, facts);
+            restored.push(restore(stored.uid, Arc::clone(&spec), observed, false));
         }
         processes.push(Intent {
             uid: stored.uid,
@@ -53,8 +57,9 @@ pub(super) fn inherit(recovered: Recovered, epoch: &str, boot: &str) -> Inherita
         });
     }
     for stored in recovered.tombstones {
-        let spec = Arc::new(stored.spec.clone());
-        restored.extend(observed(&stored, &spec, true).map(|(.., state)| state));
+        let spec = Arc::new(stored.spec);
+        let state = |observed| restore(stored.uid, spec, observed, true);
+        restored.extend(stored.observed.map(state));
     }
     Inheritance {
         registry: Registry::restore(Limits::default(), position, restored),
@@ -72,22 +77,14 @@ pub(super) fn inherit(recovered: Recovered, epoch: &str, boot: &str) -> Inherita
     }
 }
 
-fn observed(
-    stored: &Stored,
-    spec: &Arc<Spec>,
-    deleted: bool,
-) -> Option<(Uid, Known, Restored<ProcessState>)> {
-    let observed = stored.observed.as_ref()?;
-    let known = Known {
-        created: observed.created,
-        over: observed.status.latest_over(),
-    };
-    let restored = Restored {
-        uid: stored.uid,
+/// The registry's entry of a state that was published.
+fn restore(uid: Uid, spec: Arc<Spec>, observed: Observed, deleted: bool) -> Restored<ProcessState> {
+    Restored {
+        uid,
         body: ProcessState {
-            spec: Arc::clone(spec),
-            status: observed.status.clone(),
-            cause: observed.cause.clone(),
+            spec,
+            status: observed.status,
+            cause: observed.cause,
             time: observed.time,
             intent: observed.intent,
         },
@@ -95,15 +92,5 @@ fn observed(
         revision: observed.revision,
         created: observed.created,
         deleted,
-    };
-    Some((stored.uid, known, restored))
-}
-
-/// Identity of this run of the machine.
-///
-/// # Errors
-/// `/proc` is not there.
-pub(super) fn boot_id() -> io::Result<String> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(text.trim().to_owned())
+    }
 }

@@ -125,10 +125,7 @@ impl Precondition {
 /// # Errors
 /// Why not.
 pub fn admit(verb: Verb, status: &Status) -> Result<(), Denied> {
-    let up = matches!(
-        status.state,
-        State::Starting | State::Running | State::Reloading | State::Paused | State::Stopping
-    );
+    let up = status.state.is_alive();
     if status.desired == Desired::Deleted && !matches!(verb, Verb::Delete | Verb::Signal) {
         return Err(Denied::Deleting);
     }

@@ -95,6 +95,22 @@ impl Uid {
         Self(bytes)
     }
 
+    /// Reads what `Display` writes, and no other form of a UUID.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().filter(|byte| *byte != b'-');
+        let digits = digits.collect::<Vec<u8>>();
+        if digits.len() != 32 {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        let uid = Self(bytes);
+        (uid.to_string() == text).then_some(uid)
+    }
+
     /// The bytes of the UUID.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 16] {
@@ -183,5 +199,25 @@ mod tests {
     fn uid_prints_as_uuid() {
         let uid = Uid::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255]);
         assert_eq!(uid.to_string(), "00010203-0405-0607-0809-0a0b0c0d0eff");
+    }
+
+    #[test]
+    fn uid_is_read_in_the_form_it_is_printed_in() {
+        let text = "00010203-0405-0607-0809-0a0b0c0d0eff";
+        assert_eq!(Uid::parse(text).map(|uid| uid.to_string()).unwrap(), text);
+        let others = [
+            "",
+            "00010203-0405-0607-0809-0a0b0c0d0eFF",
+            "000102030405060708090a0b0c0d0eff",
+            "0001020-30405-0607-0809-0a0b0c0d0eff",
+            "00010203-0405-0607-0809-0a0b0c0d0e",
+            "00010203-0405-0607-0809-0a0b0c0d0eff0",
+            "+0010203-0405-0607-0809-0a0b0c0d0eff",
+            "g0010203-0405-0607-0809-0a0b0c0d0eff",
+            "\u{e9}010203-0405-0607-0809-0a0b0c0d0eff",
+        ];
+        for other in others {
+            assert_eq!(Uid::parse(other), None, "{other:?}");
+        }
     }
 }

@@ -79,6 +79,21 @@ pub struct Exit {
     pub max_rss_bytes: i64,
 }
 
+impl Exit {
+    /// An end of which nothing is known but this: no core, no OOM kill, no usage.
+    #[must_use]
+    pub const fn new(outcome: Outcome, at: Timestamp) -> Self {
+        Self {
+            outcome,
+            core_dumped: false,
+            oom_killed: false,
+            at,
+            cpu_time: Duration::ZERO,
+            max_rss_bytes: 0,
+        }
+    }
+}
+
 /// What a run tells its owner, in this order: `Spawned`, then `Started` or
 /// `Exited` (spawn error), `Killing` and `Survivors` at most once each per stop,
 /// `Exited` exactly once, `Empty` exactly once and last.

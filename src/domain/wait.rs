@@ -173,7 +173,7 @@ impl Milestones {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use super::{
         super::{
@@ -225,14 +225,7 @@ mod tests {
         fn exits(&mut self, outcome: Outcome) {
             let record = RunRecord {
                 run_id: self.status.run_id,
-                exit: Exit {
-                    outcome,
-                    core_dumped: false,
-                    oom_killed: false,
-                    at: Timestamp(1),
-                    cpu_time: Duration::ZERO,
-                    max_rss_bytes: 0,
-                },
+                exit: Exit::new(outcome, Timestamp(1)),
                 stop_requested: false,
                 start_time: Timestamp(1),
                 cause: Cause::KERNEL,

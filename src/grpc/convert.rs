@@ -18,7 +18,11 @@ pub(crate) mod tests;
 
 use std::time::Duration;
 
-use crate::domain::{id::ProcessName, spec::FieldError, time::Timestamp};
+use super::proto;
+use crate::{
+    domain::{id::ProcessName, spec::FieldError, time::Timestamp},
+    logs::OutputStream,
+};
 
 /// Why a message cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,6 +219,15 @@ impl Unacceptable {
 impl From<Vec<FieldError>> for Unacceptable {
     fn from(fields: Vec<FieldError>) -> Self {
         Self::Fields(fields)
+    }
+}
+
+/// Which of its outputs a process wrote to.
+#[must_use]
+pub const fn output_stream(stream: OutputStream) -> proto::OutputStream {
+    match stream {
+        OutputStream::Stdout => proto::OutputStream::Stdout,
+        OutputStream::Stderr => proto::OutputStream::Stderr,
     }
 }
 

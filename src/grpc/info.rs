@@ -1,7 +1,5 @@
 //! `GetServerInfo`: who answers, and within what bounds.
 
-use std::time::Duration;
-
 use super::{
     convert::{duration, timestamp},
     dedupe::{REQUEST_IDS_MAX, RETENTION},
@@ -9,16 +7,13 @@ use super::{
     proto,
     server::REQUEST_BYTES_MAX,
     service::{BATCH_GET_BYTES_MAX, BATCH_PROCESSES_MAX, Durability, EXPLAIN_EVENTS_MAX, Setup},
+    stream::HEARTBEAT_DEFAULT,
 };
 use crate::{
     domain::limits,
     registry::Mode,
     store::{Health, ReasonKind},
 };
-
-/// Silence on a stream after which it says that it lives, if the caller does not
-/// say otherwise.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// What the domain and the unary calls are bounded by.
 const LIMITS: [(&str, usize); 17] = [
@@ -66,7 +61,7 @@ pub(super) fn info(setup: &Setup, principal: &str) -> proto::GetServerInfoRespon
         capabilities: setup.capabilities.clone(),
         max_request_bytes: i64::try_from(REQUEST_BYTES_MAX).unwrap_or(i64::MAX),
         request_id_retention: Some(duration(RETENTION)),
-        default_heartbeat_interval: Some(duration(HEARTBEAT)),
+        default_heartbeat_interval: Some(duration(HEARTBEAT_DEFAULT)),
         conditions: vec![store_writable(&setup.durability)],
         durable_revision: setup.durability.durable.borrow().get(),
         limits: own.chain(others).collect(),

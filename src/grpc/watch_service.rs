@@ -23,6 +23,7 @@ use super::{
     auth::Principal,
     proto,
     status::{self, Reason},
+    stream::closed,
 };
 use crate::{
     domain::{status::ProcessState, time::Timestamp},
@@ -95,7 +96,7 @@ pub fn watch(
 ) -> Result<WatchStream, Status> {
     let options = request::options(request, &view.canonical(), age())?;
     if context.closing.is_cancelled() {
-        return Err(closing_status(CloseReason::Shutdown));
+        return Err(closed(CloseReason::Shutdown));
     }
     let guard = context.streams.open(principal)?;
     let encoder = Encoder {
@@ -136,7 +137,7 @@ impl<V: View> Watching<V> {
         match self.subscription.next().await? {
             Ok(message) => {
                 let (response, reason) = self.encoder.response(message);
-                self.ending = reason.map(closing_status);
+                self.ending = reason.map(closed);
                 Some((Ok(response), Some(self)))
             }
             Err(lost) => Some((Err(lost_status(lost, &self.encoder.epoch)), None)),
@@ -221,15 +222,4 @@ fn lost_status(lost: Lost, epoch: &str) -> Status {
             ("epoch", epoch.to_owned()),
         ],
     )
-}
-
-fn closing_status(reason: CloseReason) -> Status {
-    let delay = encode::retry_delay(reason);
-    match reason {
-        CloseReason::Shutdown => status::shutting_down(delay),
-        CloseReason::MaxStreamAge => {
-            let message = "the stream reached its age; resume it";
-            status::retry_later(Reason::StreamMaxAge, message, delay)
-        }
-    }
 }

@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     io,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use tokio::time::{Instant, sleep_until};
@@ -93,12 +93,9 @@ impl Hold {
 
 impl Reader {
     pub(super) fn new(watcher: Arc<Watcher>) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
         Self {
             watcher,
-            made: Timestamp(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)),
+            made: SystemTime::now().into(),
             gate: Arc::default(),
             sources: HashMap::new(),
             next_slot: 0,

@@ -195,11 +195,5 @@ fn segments(dir: &Path) -> io::Result<Vec<Segment>> {
 
 /// Whether a directory of this name is of a process, deleted or not.
 fn is_log(name: &str) -> bool {
-    let uid = name.strip_suffix(ASIDE).unwrap_or(name);
-    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let is_part = |(at, byte): (usize, u8)| match at {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => is_hex(byte),
-    };
-    uid.len() == 36 && uid.bytes().enumerate().all(is_part)
+    Uid::parse(name.strip_suffix(ASIDE).unwrap_or(name)).is_some()
 }

@@ -82,10 +82,7 @@ fn look_at(path: &Path) -> Result<Found, RunDirError> {
 }
 
 fn rebooted() -> Exit {
-    Exit {
-        outcome: Outcome::Unknown(UnknownReason::Reboot),
-        ..sys::lost_exit()
-    }
+    Exit::new(Outcome::Unknown(UnknownReason::Reboot), sys::wall_clock())
 }
 
 #[cfg(test)]

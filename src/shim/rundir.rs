@@ -273,22 +273,23 @@ pub(crate) fn label(uid: Uid, run_id: i64) -> String {
 /// What [`label`] was given.
 pub(crate) fn parse_label(name: &str) -> Option<(Uid, i64)> {
     let (uid, run_id) = name.split_once('.')?;
-    let mut bytes = [0; 16];
-    let digits: Vec<u8> = uid.bytes().filter(|b| *b != b'-').collect();
-    if digits.len() != 32 {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    let found = (Uid::from_bytes(bytes), run_id.parse().ok()?);
+    let found = (Uid::parse(uid)?, run_id.parse().ok()?);
+    // No second spelling of the number.
     (label(found.0, found.1) == name).then_some(found)
 }
 
 /// Identity of this boot; empty where the kernel does not tell.
 pub(crate) fn boot_id() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
+    read_boot_id().unwrap_or_default()
+}
+
+/// Identity of this boot.
+///
+/// # Errors
+/// `/proc` is not there.
+pub(crate) fn read_boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
 }
 
 fn owned(file: &File, what: &'static str) -> Result<(), RunDirError> {

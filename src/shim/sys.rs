@@ -6,7 +6,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::errno::Errno;
@@ -104,30 +104,16 @@ impl Clock {
 
 /// The end of a run whose program never ran.
 pub(crate) fn spawn_error_exit(error: SpawnError) -> Exit {
-    Exit {
-        outcome: Outcome::SpawnError(error),
-        ..lost_exit()
-    }
+    Exit::new(Outcome::SpawnError(error), wall_clock())
 }
 
 /// An end of which nothing is known but that it is over.
 pub(crate) fn lost_exit() -> Exit {
-    Exit {
-        outcome: Outcome::Unknown(UnknownReason::Lost),
-        core_dumped: false,
-        oom_killed: false,
-        at: wall_clock(),
-        cpu_time: Duration::ZERO,
-        max_rss_bytes: 0,
-    }
+    Exit::new(Outcome::Unknown(UnknownReason::Lost), wall_clock())
 }
 
 pub(crate) fn wall_clock() -> Timestamp {
-    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        Err(_) => 0,
-    };
-    Timestamp(nanos)
+    SystemTime::now().into()
 }
 
 /// A child that ended, left as it is so that it can still be asked about.

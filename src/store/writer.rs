@@ -16,7 +16,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -354,9 +354,7 @@ impl Drop for Ending {
 
 /// The wall clock.
 pub(super) fn wall_now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let nanos = since.unwrap_or_default().as_nanos();
-    Timestamp(i64::try_from(nanos).unwrap_or(i64::MAX))
+    SystemTime::now().into()
 }
 
 /// Writes everything in `group` into the transaction at hand.

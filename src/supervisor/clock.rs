@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
@@ -47,10 +47,7 @@ impl Clock {
 /// The wall clock, for display.
 #[must_use]
 pub fn wall_now() -> Timestamp {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    SystemTime::now().into()
 }
 
 /// Randomness for jitter: the keys that std draws per `RandomState`.

@@ -100,12 +100,10 @@ impl Driver {
             .dependents
             .register(&self.look_again, &[], &self.spec.config.dependencies);
         self.shared.dependents.notify(&self.spec.name);
-        match self.kept.take() {
-            Some(kept) => self.recover(kept),
-            None if self.spec.config.autostart => {
-                self.apply(Event::Start(self.node.body().cause.clone()));
-            }
-            None => {}
+        if self.kept.is_some() {
+            self.recover();
+        } else if self.spec.config.autostart {
+            self.apply(Event::Start(self.node.body().cause.clone()));
         }
         while !self.removed {
             match self.next().await {

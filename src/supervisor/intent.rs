@@ -132,15 +132,8 @@ impl Driver {
     /// it changes nothing that is kept, or is refused.
     pub(super) fn intent_of(&self, message: &Message) -> Option<Intent> {
         let next = Intent {
-            uid: self.node.uid(),
-            name: self.spec.name.clone(),
-            number: self.intent + 1,
-            desired: self.life.status.desired,
-            spec: None,
-            begin: false,
-            instead_of: 0,
             run_id: self.life.status.run_id,
-            cause: Cause::SUPERVISOR,
+            ..self.next_intent()
         };
         match message {
             // What the end of the daemon stops is wanted all the same.
@@ -279,17 +272,27 @@ impl Driver {
     /// Keeps what holds now. The answer is not waited for: nobody was promised
     /// anything.
     fn keep_again(&mut self) {
-        self.intent += 1;
-        drop(self.shared.intents.keep(Intent {
+        let intent = Intent {
+            spec: Some(Arc::clone(&self.spec)),
+            cause: self.life.cause.clone(),
+            ..self.next_intent()
+        };
+        self.intent = intent.number;
+        drop(self.shared.intents.keep(intent));
+    }
+
+    /// The next intent, wanting what is wanted anyway.
+    fn next_intent(&self) -> Intent {
+        Intent {
             uid: self.node.uid(),
             name: self.spec.name.clone(),
-            number: self.intent,
+            number: self.intent + 1,
             desired: self.life.status.desired,
-            spec: Some(Arc::clone(&self.spec)),
+            spec: None,
             begin: false,
             instead_of: 0,
             run_id: 0,
-            cause: self.life.cause.clone(),
-        }));
+            cause: Cause::SUPERVISOR,
+        }
     }
 }

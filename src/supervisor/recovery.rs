@@ -181,9 +181,8 @@ fn stale(node: &ProcessNode) -> bool {
 
 impl Driver {
     /// The first act of an owner that takes over.
-    pub(super) fn recover(&mut self, kept: Kept) {
+    pub(super) fn recover(&mut self) {
         let found = self.found.pop_front();
-        self.kept = Some(kept);
         self.apply(Event::Recover(found));
         self.replay();
     }

@@ -170,14 +170,8 @@ fn without_a_trace(spec: &Spec, life: &mut Lifecycle, ctx: &Context) -> Vec<Effe
         return not_begun(spec, life, ctx);
     }
     if life.status.current_exit().is_none() {
-        life.record_exit(Exit {
-            outcome: Outcome::Unknown(UnknownReason::Lost),
-            core_dumped: false,
-            oom_killed: false,
-            at: ctx.now.wall,
-            cpu_time: Duration::ZERO,
-            max_rss_bytes: 0,
-        });
+        let lost = Outcome::Unknown(UnknownReason::Lost);
+        life.record_exit(Exit::new(lost, ctx.now.wall));
     }
     life.enter(State::Unknown, Reason::Lost, Cause::SUPERVISOR, ctx.now);
     life.say("its run directory is gone, so what became of the run cannot be proven".to_owned());

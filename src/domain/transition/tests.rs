@@ -48,14 +48,7 @@ fn context(seconds: u64, gate: Gate) -> Context {
 }
 
 fn exit(outcome: Outcome) -> RunEvent {
-    RunEvent::Exited(Exit {
-        outcome,
-        core_dumped: false,
-        oom_killed: false,
-        at: Timestamp(1),
-        cpu_time: Duration::ZERO,
-        max_rss_bytes: 0,
-    })
+    RunEvent::Exited(Exit::new(outcome, Timestamp(1)))
 }
 
 /// One process, driven by hand.

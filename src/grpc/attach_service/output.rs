@@ -1,13 +1,6 @@
 //! What goes to the client of an attachment.
 
-use std::{
-    collections::VecDeque,
-    future::Future,
-    io,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::VecDeque, future::Future, io, pin::Pin, sync::Arc, time::SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -18,9 +11,10 @@ use tonic::{Status, Streaming};
 
 use super::{
     super::{
-        convert::observed,
+        convert::{observed, output_stream},
         proto::{self, attach_process_response::Payload},
         status,
+        stream::{self, HEARTBEAT_DEFAULT, output_unreadable},
     },
     BACKLOG_BYTES_MAX, Context, Opened, backlog,
     input::Input,
@@ -28,17 +22,14 @@ use super::{
 use crate::{
     domain::{
         id::{Revision, Uid},
-        status::{RunRecord, State},
+        status::RunRecord,
         wait::Condition,
     },
     logs::{Attached, Entry, OutputStream, Place, Reader, Start},
     supervisor::{LiveProcess, Refused, Supervisor, WaitFor, WaitResult},
+    watch::CloseReason,
 };
 
-/// Longest silence.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// After a shutdown, clients wait about this long.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Bytes of one read, and about those of one message.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -91,7 +82,7 @@ impl Attachment {
         let mut reader = supervisor.logs().reader();
         let Some(Attached { slot, end, .. }) = reader
             .attach(uid, Start::End)
-            .map_err(|error| unreadable(&error))?
+            .map_err(|error| output_unreadable(&error))?
         else {
             let name = live.node().body().spec.name.as_str();
             return Err(status::not_found([name]));
@@ -101,7 +92,8 @@ impl Attachment {
         let replayed = if bytes == 0 {
             VecDeque::new()
         } else {
-            backlog::replay(&mut reader, slot, end, run_id, bytes).map_err(|e| unreadable(&e))?
+            backlog::replay(&mut reader, slot, end, run_id, bytes)
+                .map_err(|e| output_unreadable(&e))?
         };
         let ending = ending(&supervisor, &live, uid);
         let input = Input::new(live.clone(), stdin, epoch.clone(), requests);
@@ -116,7 +108,7 @@ impl Attachment {
             input,
             input_over: false,
             outbox: VecDeque::new(),
-            heartbeat_at: Instant::now() + HEARTBEAT,
+            heartbeat_at: Instant::now() + HEARTBEAT_DEFAULT,
             phase: Phase::Running(ending),
             live,
         };
@@ -140,7 +132,7 @@ impl Attachment {
     pub(super) async fn next(&mut self) -> Option<Result<Payload, Status>> {
         loop {
             if let Some(payload) = self.outbox.pop_front() {
-                self.heartbeat_at = Instant::now() + HEARTBEAT;
+                self.heartbeat_at = Instant::now() + HEARTBEAT_DEFAULT;
                 return Some(Ok(payload));
             }
             if let Phase::Over(status) = &mut self.phase {
@@ -162,12 +154,10 @@ impl Attachment {
     }
 
     fn close(&mut self) {
-        let delay = prost_types::Duration::try_from(RETRY_DELAY).unwrap_or_default();
-        self.outbox.push_back(Payload::Closing(proto::WatchClosing {
-            reason: proto::CloseReason::Shutdown.into(),
-            retry_delay: Some(delay),
-        }));
-        self.phase = Phase::Over(Some(status::shutting_down(RETRY_DELAY)));
+        let reason = CloseReason::Shutdown;
+        self.outbox
+            .push_back(Payload::Closing(stream::closing(reason)));
+        self.phase = Phase::Over(Some(stream::closed(reason)));
     }
 
     /// Reads what there is. `false` if there was nothing to read.
@@ -181,7 +171,7 @@ impl Attachment {
                         .push_back(Payload::Exit(observed::exit(&record)));
                     self.phase = Phase::Over(None);
                 }
-                Err(error) => self.phase = Phase::Over(Some(unreadable(&error))),
+                Err(error) => self.phase = Phase::Over(Some(output_unreadable(&error))),
             }
             return true;
         }
@@ -248,12 +238,8 @@ impl Attachment {
         if data.is_empty() {
             return;
         }
-        let stream = match stream {
-            OutputStream::Stdout => proto::OutputStream::Stdout,
-            OutputStream::Stderr => proto::OutputStream::Stderr,
-        };
         self.outbox.push_back(Payload::Output(proto::AttachOutput {
-            stream: stream.into(),
+            stream: output_stream(stream).into(),
             data,
         }));
     }
@@ -323,15 +309,7 @@ impl Attachment {
         let now = self.supervisor.registry().get(name);
         let lives = now.is_some_and(|now| {
             let status = &now.body().status;
-            let up = matches!(
-                status.state,
-                State::Starting
-                    | State::Running
-                    | State::Reloading
-                    | State::Paused
-                    | State::Stopping
-            );
-            now.uid() == node.uid() && status.run_id == run_id && up
+            now.uid() == node.uid() && status.run_id == run_id && status.state.is_alive()
         });
         if lives {
             return;
@@ -339,7 +317,7 @@ impl Attachment {
         let record = Arc::clone(record);
         self.phase = match self.reader.end(self.slot) {
             Ok(end) => Phase::Reading(end.place, record),
-            Err(error) => Phase::Over(Some(unreadable(&error))),
+            Err(error) => Phase::Over(Some(output_unreadable(&error))),
         };
     }
 }
@@ -361,11 +339,4 @@ async fn ended(phase: &mut Phase) -> Result<WaitResult, Refused> {
         Phase::Running(ending) => ending.await,
         _ => std::future::pending().await,
     }
-}
-
-fn unreadable(error: &io::Error) -> Status {
-    tracing::warn!(%error, "captured output cannot be read");
-    Status::unavailable(format!(
-        "captured output cannot be read now: {error}; try again"
-    ))
 }

@@ -4,10 +4,11 @@ use std::{collections::VecDeque, time::SystemTime};
 
 use proto::tail_logs_response::Payload;
 
-use super::super::proto;
+use super::super::{convert::output_stream, proto, stream};
 use crate::{
     domain::time::Timestamp,
-    logs::{Entry, Gap, GapReason, OutputStream},
+    logs::{Entry, Gap, GapReason},
+    watch::CloseReason,
 };
 
 /// Bytes of entries in one message, estimated from above.
@@ -46,11 +47,7 @@ impl Outbox {
             uid: origin.uid.clone(),
             sequence: entry.sequence,
             run_id: entry.run_id,
-            stream: match entry.stream {
-                OutputStream::Stdout => proto::OutputStream::Stdout,
-                OutputStream::Stderr => proto::OutputStream::Stderr,
-            }
-            .into(),
+            stream: output_stream(entry.stream).into(),
             log_time: Some(timestamp(entry.time)),
             data: entry.data,
             partial: entry.partial,
@@ -85,11 +82,8 @@ impl Outbox {
         }));
     }
 
-    pub(super) fn closing(&mut self, retry_delay: prost_types::Duration) {
-        self.push(Payload::Closing(proto::WatchClosing {
-            reason: proto::CloseReason::Shutdown.into(),
-            retry_delay: Some(retry_delay),
-        }));
+    pub(super) fn closing(&mut self, reason: CloseReason) {
+        self.push(Payload::Closing(stream::closing(reason)));
     }
 
     /// Whether a message is complete.

@@ -6,7 +6,10 @@ use regex::bytes::RegexBuilder;
 use tonic::Status;
 
 use super::{
-    super::proto,
+    super::{
+        proto,
+        stream::{HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN},
+    },
     field_invalid,
     filter::{Filter, Streams},
 };
@@ -20,11 +23,6 @@ const PATTERN_BYTES_MAX: usize = 4 * 1024;
 
 /// Bytes a compiled pattern may take.
 const PATTERN_PROGRAM_BYTES_MAX: usize = 1024 * 1024;
-
-/// Heartbeats: what is asked for is clamped to this.
-const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
-const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
-const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(super) struct Query {

@@ -8,7 +8,6 @@ mod sources;
 
 use std::{
     collections::HashMap,
-    io,
     time::{Duration, SystemTime},
 };
 
@@ -21,7 +20,10 @@ use tonic::Status;
 
 use self::sources::{Matching, Source};
 use super::{
-    super::{proto, status},
+    super::{
+        proto,
+        stream::{self, output_unreadable},
+    },
     Subject,
     history::{History, Locating},
     message::Outbox,
@@ -30,6 +32,7 @@ use super::{
 use crate::{
     domain::id::{Revision, Uid},
     logs::{Place, Reader, Slot},
+    watch::CloseReason,
 };
 
 /// Bytes read from one process before the next has its turn.
@@ -40,9 +43,6 @@ pub(super) const STEP_READS_MAX: usize = 64;
 
 /// Least time between two calls of `resolve`.
 const RESOLVE_INTERVAL_MIN: Duration = Duration::from_millis(100);
-
-/// After a shutdown, clients wait about this long.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct Tailing<R> {
     pub(super) query: Query,
@@ -101,7 +101,9 @@ where
             query,
         };
         for subject in found {
-            tailing.attach(&subject).map_err(|e| unreadable(&e))?;
+            tailing
+                .attach(&subject)
+                .map_err(|e| output_unreadable(&e))?;
         }
         Ok(tailing)
     }
@@ -132,7 +134,7 @@ where
                 match done {
                     Ok(true) => self.go_live(),
                     Ok(false) => {}
-                    Err(error) => self.phase = Phase::Ended(Some(unreadable(&error))),
+                    Err(error) => self.phase = Phase::Ended(Some(output_unreadable(&error))),
                 }
                 tokio::task::yield_now().await;
             } else {
@@ -142,9 +144,8 @@ where
     }
 
     fn close(&mut self) {
-        self.outbox
-            .closing(prost_types::Duration::try_from(RETRY_DELAY).unwrap_or_default());
-        self.phase = Phase::Ended(Some(status::shutting_down(RETRY_DELAY)));
+        self.outbox.closing(CloseReason::Shutdown);
+        self.phase = Phase::Ended(Some(stream::closed(CloseReason::Shutdown)));
     }
 
     fn go_live(&mut self) {
@@ -263,17 +264,9 @@ where
         match locating.step(&mut self.reader, &self.query.filter) {
             Ok(Some(locating)) => self.locating.push(locating),
             Ok(None) => self.begin(slot),
-            Err(error) => self.phase = Phase::Ended(Some(unreadable(&error))),
+            Err(error) => self.phase = Phase::Ended(Some(output_unreadable(&error))),
         }
     }
-}
-
-/// The files cannot be opened or read now.
-fn unreadable(error: &io::Error) -> Status {
-    tracing::warn!(%error, "captured output cannot be read");
-    Status::unavailable(format!(
-        "captured output cannot be read now: {error}; try again"
-    ))
 }
 
 /// How long until the wall clock shows `nanos`; timers run on the other clock.

@@ -15,12 +15,10 @@ use tonic_health::pb::{
     health_server::{Health as HealthService, HealthServer},
 };
 
-use crate::grpc::status;
+use crate::{grpc::stream::closed, watch::CloseReason};
 
 /// Services that are reported; the empty name is the server as a whole.
 const SERVICES: [&str; 2] = ["", "procession.v1.ProcessManager"];
-/// When to ask again after a shutdown.
-const RETRY_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Whether calls should be sent here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +99,7 @@ impl Watching {
                     biased;
                     Some(status) = changed(serving) => status,
                     () = self.closing.cancelled() => {
-                        return (Err(status::shutting_down(RETRY_DELAY)), None);
+                        return (Err(closed(CloseReason::Shutdown)), None);
                     }
                 }
             }

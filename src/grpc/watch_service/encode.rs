@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::proto::{
-    self, EventCause, ProcessEvent, ProcessEventKind, ProcessEvents, SnapshotPart, WatchClosing,
-    WatchOpened, WatchProcessesResponse, WatchProgress, WatchReset, WatchSynced,
-    watch_processes_response::Payload as Wire,
+use super::super::{
+    convert::{duration, timestamp},
+    proto::{
+        self, EventCause, ProcessEvent, ProcessEventKind, ProcessEvents, SnapshotPart, WatchOpened,
+        WatchProcessesResponse, WatchProgress, WatchReset, WatchSynced,
+        watch_processes_response::Payload as Wire,
+    },
+    stream,
 };
 use crate::{
     domain::{status::Cause, time::Timestamp},
@@ -44,7 +48,7 @@ impl Encoder {
             }),
             Payload::Closing(reason) => {
                 closing = Some(reason);
-                Wire::Closing(closing_message(reason))
+                Wire::Closing(stream::closing(reason))
             }
         };
         let response = WatchProcessesResponse {
@@ -63,7 +67,7 @@ impl Encoder {
         };
         WatchOpened {
             epoch: self.epoch.to_string(),
-            heartbeat_interval: Some(wire_duration(self.heartbeat)),
+            heartbeat_interval: Some(duration(self.heartbeat)),
             resumed,
             mode: mode.into(),
             server_time: timestamp((self.now)()),
@@ -83,14 +87,6 @@ impl Encoder {
             epoch: self.epoch.to_string(),
             oldest_resumable_revision: lost.oldest.get(),
         }
-    }
-}
-
-/// How long a client should wait before it comes back.
-pub(super) const fn retry_delay(reason: CloseReason) -> Duration {
-    match reason {
-        CloseReason::Shutdown => Duration::from_secs(1),
-        CloseReason::MaxStreamAge => Duration::from_millis(100),
     }
 }
 
@@ -118,33 +114,4 @@ fn cause(cause: &Cause) -> EventCause {
         principal: caller.map_or("", |c| &c.principal).into(),
         request_id: caller.map_or("", |c| &c.request_id).into(),
     }
-}
-
-fn closing_message(reason: CloseReason) -> WatchClosing {
-    let wire = match reason {
-        CloseReason::Shutdown => proto::CloseReason::Shutdown,
-        CloseReason::MaxStreamAge => proto::CloseReason::MaxStreamAge,
-    };
-    WatchClosing {
-        reason: wire.into(),
-        retry_delay: Some(wire_duration(retry_delay(reason))),
-    }
-}
-
-fn wire_duration(duration: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        // Below 10^9.
-        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default(),
-    }
-}
-
-/// Absent for 0.
-fn timestamp(time: Timestamp) -> Option<prost_types::Timestamp> {
-    const NANOS: i64 = 1_000_000_000;
-    (time != Timestamp::default()).then(|| prost_types::Timestamp {
-        seconds: time.0.div_euclid(NANOS),
-        // Below 10^9.
-        nanos: i32::try_from(time.0.rem_euclid(NANOS)).unwrap_or_default(),
-    })
 }

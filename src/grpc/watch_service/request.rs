@@ -7,6 +7,7 @@ use tonic::Status;
 use super::super::{
     proto, selector,
     status::{self, Reason},
+    stream::{HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN},
 };
 use crate::{
     domain::{id::Revision, spec::FieldError},
@@ -14,9 +15,6 @@ use crate::{
     watch::{Options, Policy, Token},
 };
 
-const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
-const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
-const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 /// Bytes of a token's texts; ours are shorter.
 const TOKEN_TEXT_MAX: usize = 256;
 /// What a caller may see: everything, as long as there are no roles.

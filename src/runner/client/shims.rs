@@ -1,7 +1,7 @@
 //! How the shims of a run come and go: one is started with it, another one for
 //! each that dies, as long as they do not die without a word.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -16,6 +16,7 @@ use crate::{
         connection::Connection,
         look::{Found, look},
         recovery::{Lost, MainProcess, Round},
+        remove,
         spawner::{self, Notice, Spawn, Task},
     },
     shim::{record::RunRecord, rundir::RunDir, sys},
@@ -241,13 +242,5 @@ impl Client {
                 tell: tell.then(|| self.notices.clone()),
             });
         }
-    }
-}
-
-fn remove(path: &Path) {
-    if let Ok(dir) = RunDir::open(path)
-        && let Err(error) = dir.remove(path)
-    {
-        tracing::warn!(path = %path.display(), %error, "the directory of a run stays");
     }
 }

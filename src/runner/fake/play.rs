@@ -192,14 +192,7 @@ impl Play {
         if !std::mem::replace(&mut self.main_alive, false) {
             return;
         }
-        let exit = Exit {
-            outcome,
-            core_dumped: false,
-            oom_killed: false,
-            at: Timestamp::default(),
-            cpu_time: Duration::ZERO,
-            max_rss_bytes: 0,
-        };
+        let exit = Exit::new(outcome, Timestamp::default());
         self.tell(RunEvent::Exited(exit)).await;
     }
 

@@ -37,7 +37,11 @@ pub(super) fn writer(name: &str, lines: u32, pause: &str) -> Process {
         "i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo $i; \
          [ $((i % 100)) -ne 0 ] || sleep {pause}; done; exit 41"
     );
-    let mut process = sh(name, &script);
+    run_once(sh(name, &script))
+}
+
+/// `process`, not begun again whatever its end.
+fn run_once(mut process: Process) -> Process {
     process.spec.as_mut().unwrap().restart_policy = Some(RestartPolicy {
         mode: RestartMode::Never.into(),
         ..Default::default()
@@ -118,11 +122,7 @@ async fn an_end_while_nobody_watched_is_told_once_with_its_time() {
     let mut client = daemon.client().await;
     let mark = daemon.directory().join("ended");
     let script = format!("sleep 0.3; date +%s%N > {}; exit 7", mark.display());
-    let mut process = sh("one", &script);
-    process.spec.as_mut().unwrap().restart_policy = Some(RestartPolicy {
-        mode: RestartMode::Never.into(),
-        ..Default::default()
-    });
+    let process = run_once(sh("one", &script));
     let name = calls::create(&mut client, process).await;
     calls::wait_for(&mut client, &name, WaitCondition::Running).await;
     drop(client);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use procession::{
-    domain::run::Outcome,
+    domain::run::{Outcome, SignalScope},
     runner::{Run, Stdin, Stopped, WRITE_BYTES_MAX, Write, Written},
 };
 
@@ -37,6 +37,12 @@ fn stopped(total: u64, why: Stopped) -> Written {
         total,
         stopped: Some(why),
     }
+}
+
+/// Whatever still runs is killed.
+async fn end(mut running: Running) {
+    running.run.stop(plan(SignalScope::Tree, Duration::ZERO));
+    running.finish().await;
 }
 
 fn open(argv: &[&str]) -> procession::runner::Launch {
@@ -74,11 +80,7 @@ async fn a_closed_stdin_takes_nothing_more() {
         running.ready(1).await;
         let written = write(&*running.run, None, b"x", false).await;
         assert_eq!(written, stopped(0, errno));
-        running.run.stop(plan(
-            procession::domain::run::SignalScope::Tree,
-            Duration::ZERO,
-        ));
-        running.finish().await;
+        end(running).await;
     }
 }
 
@@ -98,11 +100,7 @@ async fn what_has_no_room_is_not_taken() {
         }
     };
     assert_eq!(full.stopped, Some(Stopped::NoRoom));
-    running.run.stop(plan(
-        procession::domain::run::SignalScope::Tree,
-        Duration::ZERO,
-    ));
-    running.finish().await;
+    end(running).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use procession::{
 
 use super::{
     ledger::{Known, Ledger, Step},
-    support::{find, observe, open, put, seen, try_open, until_durable},
+    support::{change_row_of_2, find, observe, open, put, seen, try_open, until_durable},
 };
 
 /// Bytes from one place that is tried to the next; prime, so that it comes to all
@@ -233,16 +233,7 @@ fn one_bad_row() -> (tempfile::TempDir, Recovered) {
     store.intend(intents).wait().unwrap();
     observe(&store, vec![seen(1, 1, 1), seen(2, 1, 2)]);
     store.close(false).unwrap();
-    let path = dir.path().join("store.db");
-    let mut bytes = fs::read(&path).unwrap();
-    let places = 0..bytes.len() - 3;
-    for at in places
-        .filter(|at| bytes[*at..].starts_with(b"p-2"))
-        .collect::<Vec<_>>()
-    {
-        bytes[at] = b'q';
-    }
-    fs::write(&path, bytes).unwrap();
+    change_row_of_2(dir.path());
     let (store, found) = open(dir.path());
     let reason = found.read_only.clone().unwrap();
     assert_eq!(reason.kind, ReasonKind::Corrupt);

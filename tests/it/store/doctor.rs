@@ -15,7 +15,9 @@ use procession::{
 };
 use serde_json::Value;
 
-use super::support::{gone, observe, open, options, put, seen, uid, until_durable};
+use super::support::{
+    change_row_of_2, gone, observe, open, options, put, seen, uid, until_durable,
+};
 
 /// Exit code and report of `doctor` on `dir`.
 fn doctor(dir: &Path, args: &[&str]) -> (i32, Value) {
@@ -145,16 +147,7 @@ fn what_does_not_fit_together_is_told() {
 fn damage_is_a_problem_and_what_is_left_can_be_rescued() {
     let (root, dir, store) = state();
     store.close(false).unwrap();
-    let path = dir.join("store.db");
-    let mut bytes = fs::read(&path).unwrap();
-    let places = 0..bytes.len() - 3;
-    for at in places
-        .filter(|at| bytes[*at..].starts_with(b"p-2"))
-        .collect::<Vec<_>>()
-    {
-        bytes[at] = b'q';
-    }
-    fs::write(&path, bytes).unwrap();
+    change_row_of_2(&dir);
     let rescued = root.path().join("rescued.json");
     let (code, report) = doctor(&dir, &["--export", rescued.to_str().unwrap()]);
     assert_eq!(code, 1, "{report}");

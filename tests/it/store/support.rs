@@ -176,3 +176,17 @@ pub(super) fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Changes what the closed store in `dir` says of process 2, behind its back.
+pub(super) fn change_row_of_2(dir: &Path) {
+    let path = dir.join("store.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let places = 0..bytes.len() - 3;
+    for at in places
+        .filter(|at| bytes[*at..].starts_with(b"p-2"))
+        .collect::<Vec<_>>()
+    {
+        bytes[at] = b'q';
+    }
+    fs::write(&path, bytes).unwrap();
+}

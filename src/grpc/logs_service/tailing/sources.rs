@@ -7,9 +7,14 @@ use tonic::Status;
 
 use super::{
     super::{
-        super::proto, Subject, filter::Continued, history::Locating, message::Origin, query::Begin,
+        super::{proto, stream::output_unreadable},
+        Subject,
+        filter::Continued,
+        history::Locating,
+        message::Origin,
+        query::Begin,
     },
-    Phase, Tailing, unreadable,
+    Phase, Tailing,
 };
 use crate::{
     domain::id::Uid,
@@ -73,7 +78,7 @@ where
             });
         }
         if let Err(error) = result {
-            self.phase = Phase::Ended(Some(unreadable(&error)));
+            self.phase = Phase::Ended(Some(output_unreadable(&error)));
         }
     }
 
