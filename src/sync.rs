@@ -8,7 +8,7 @@
 //! that may panic runs under it between the first and the last change.
 //!
 //! Deliberately absent: anything async, any channel, any primitive of our own
-//! making. [`Swap`] is a thin face on `ArcSwap`.
+//! making. `Swap` is a thin face on `ArcSwap`.
 
 use std::sync::PoisonError;
 pub(crate) use std::sync::{

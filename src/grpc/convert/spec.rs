@@ -1,4 +1,4 @@
-//! `ProcessSpec` to [`Config`] and back.
+//! `ProcessSpec` to [`Config`](crate::domain::spec::Config) and back.
 //!
 //! The domain keeps what the user wrote, so unset and default stay apart here
 //! too. An empty message where the domain has no "present but empty" (such as
