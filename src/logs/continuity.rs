@@ -41,6 +41,7 @@ impl Cursor {
                 bytes: line.bytes,
                 run_id: header.run_id,
                 doubtful: false,
+                is_lost: track.has_lost(line.sequence),
             });
             match track.line {
                 Line::Open(known) if open.is_none() && known.run_id != header.run_id => {
@@ -56,6 +57,7 @@ impl Cursor {
             track.line = open.map_or(Line::Ended, Line::Open);
         }
         self.expect(header.next_sequence, reason, &mut met);
+        self.note_lost(&met);
         met
     }
 
@@ -100,6 +102,7 @@ impl Cursor {
             }
             Kind::Closed => self.expect(record.next_sequence, GapReason::Crash, &mut met),
         }
+        self.note_lost(&met);
         met
     }
 
@@ -132,17 +135,32 @@ impl Cursor {
         }
         self.next_sequence = self.next_sequence.max(next);
     }
+
+    /// Lines that go on, although a gap names them.
+    fn note_lost(&mut self, met: &Met) {
+        for track in &mut self.tracks {
+            if let Line::Open(line) = &mut track.line {
+                line.is_lost |= met.has_lost(line.sequence);
+            }
+        }
+    }
 }
 
 // === impl Track ===
 
 impl Track {
+    /// Whether a gap that was told says all there is to say of line `sequence`.
+    fn has_lost(&self, sequence: i64) -> bool {
+        matches!(self.line, Line::Open(line) if line.is_lost && line.sequence == sequence)
+    }
+
     fn meet_bytes(&mut self, record: &Record, met: &mut Met) {
         let open = (record.line_offset > 0).then_some(OpenLine {
             sequence: record.sequence,
             bytes: record.line_offset,
             run_id: record.run_id,
             doubtful: false,
+            is_lost: self.has_lost(record.sequence),
         });
         if let Line::Open(known) = self.line {
             met.lost_of(known, open, GapReason::Crash);
@@ -153,7 +171,7 @@ impl Track {
     fn meet_end(&mut self, stream: Stream, met: &mut Met) {
         if let Line::Open(line) = self.line {
             if line.doubtful {
-                met.lost_line(line.sequence, 0, GapReason::Crash);
+                met.lost_rest(line, 0, GapReason::Crash);
             } else {
                 met.end(stream, line);
             }
@@ -175,20 +193,33 @@ impl Met {
             Some(open) if open.sequence == known.sequence => {
                 let lost = open.bytes.saturating_sub(known.bytes);
                 if lost > 0 {
-                    self.lost_line(known.sequence, lost, reason);
+                    self.lost_rest(known, lost, reason);
                 }
             }
-            _ => self.lost_line(known.sequence, 0, reason),
+            _ => self.lost_rest(known, 0, reason),
         }
     }
 
-    fn lost_line(&mut self, sequence: i64, lost_bytes: i64, reason: GapReason) {
+    /// Some of what follows of `line`, unless a gap has said so; `lost_bytes` 0:
+    /// nobody knows how much.
+    fn lost_rest(&mut self, line: OpenLine, lost_bytes: i64, reason: GapReason) {
+        if line.is_lost {
+            return;
+        }
         self.gaps.push(Gap {
-            first_sequence: sequence,
-            last_sequence: sequence,
+            first_sequence: line.sequence,
+            last_sequence: line.sequence,
             lost_bytes,
             reason,
         });
+    }
+
+    /// Whether a gap of unknown length names line `sequence`.
+    fn has_lost(&self, sequence: i64) -> bool {
+        let names = |gap: &Gap| (gap.first_sequence..=gap.last_sequence).contains(&sequence);
+        self.gaps
+            .iter()
+            .any(|gap| gap.lost_bytes == 0 && names(gap))
     }
 
     /// Lines of which nothing was seen; one gap with a line before them of which

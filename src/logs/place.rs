@@ -73,7 +73,7 @@ pub(super) enum Line {
     Open(OpenLine),
 }
 
-/// A line of which something was handed on, and its end was not.
+/// A line that has begun, and of which the end was not handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OpenLine {
     pub(super) sequence: i64,
@@ -82,6 +82,8 @@ pub(super) struct OpenLine {
     pub(super) run_id: i64,
     /// A record was unreadable since, which may have been one of this line.
     pub(super) doubtful: bool,
+    /// A gap of unknown length names it, and none of its bytes was handed on since.
+    pub(super) is_lost: bool,
 }
 
 // === impl Place ===

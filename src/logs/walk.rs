@@ -277,6 +277,7 @@ impl Walk<'_> {
             bytes: 0,
             run_id: record.run_id,
             doubtful: false,
+            is_lost: false,
         }
     }
 

@@ -288,6 +288,35 @@ fn trimming_gives_one_gap_with_the_right_numbers() {
 }
 
 #[test]
+fn a_line_of_which_nothing_is_left_is_in_one_gap() {
+    let world = World::new();
+    let mut writer = Writer::new(world.root(), uid(1));
+    writer.out("one\n");
+    let mut early = world.follow(uid(1), Start::Oldest);
+    early.drain();
+    writer.out("two\nthree ");
+    writer.rotate();
+    writer.remove_segment(1);
+    early.drain();
+    // Nothing of the rest of the third line is looked at before it is gone, too.
+    writer.out("rest\nfour\nfive ");
+    writer.rotate();
+    writer.remove_segment(2);
+    early.drain();
+    writer.out("rest\n");
+    early.drain();
+    let gap = |first_sequence, last_sequence| Gap {
+        first_sequence,
+        last_sequence,
+        lost_bytes: 0,
+        reason: GapReason::Trimmed,
+    };
+    assert_eq!(early.gaps, [gap(2, 3), gap(4, 5)]);
+    assert_eq!(early.texts(), ["one", "rest"]);
+    check(&writer, 0, &early.entries, &early.gaps);
+}
+
+#[test]
 fn the_rest_of_a_line_whose_start_was_trimmed_has_its_place() {
     let world = World::new();
     let mut writer = Writer::new(world.root(), uid(1));

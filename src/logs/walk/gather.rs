@@ -88,7 +88,11 @@ impl Walk<'_> {
         track.taken_bytes = spot.taken;
         track.line = match ended {
             true => Line::Ended,
-            false => Line::Open(OpenLine { bytes, ..line }),
+            false => Line::Open(OpenLine {
+                bytes,
+                is_lost: false,
+                ..line
+            }),
         };
         Ok(Flow::Next)
     }
