@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use self::state_dir::StateDirError;
+pub use self::state_dir::{Holder, StateDirError, holder};
 use self::{recorder::Recorder, recovery::Inheritance, state_dir::StateDir};
 pub use crate::grpc::service::{Prune, Shutdown};
 use crate::{

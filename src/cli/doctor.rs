@@ -19,6 +19,7 @@ use super::{
     render::{Output, style::Palette, text},
 };
 use crate::{
+    daemon,
     grpc::{
         convert::{durable::ProtoCodec, process},
         proto,
@@ -28,7 +29,7 @@ use crate::{
         inspect::{InspectError, Inspection, inspect},
     },
 };
-use examined::{Lock, Run};
+use examined::Run;
 
 /// Free bytes below which the disk needs somebody.
 const FREE_BYTES_MIN: u64 = 64 << 20;
@@ -80,12 +81,12 @@ pub(crate) fn doctor(
     }
     let mut report = Report::default();
     report.fact("state_directory", dir.display().to_string());
-    let lock = report.lock(&dir);
+    let is_free = report.used_by(&dir);
     report.space(&dir);
     let inspected = inspect(&dir, &ProtoCodec, &Options::default());
     report.store(&inspected);
     let content = inspected.as_ref().ok().map(|found| &found.content);
-    report.runs(&dir, content, &lock);
+    report.runs(&dir, content, is_free);
     report.logs(&dir, content);
     let urgent = |finding: &Finding| finding.severity == Severity::Problem;
     report.healthy = !report.findings.iter().any(urgent);
@@ -150,12 +151,13 @@ impl Report {
         }
     }
 
-    fn lock(&mut self, dir: &Path) -> Lock {
-        let lock = examined::lock(dir);
-        match &lock {
-            Lock::Free => self.fact("used_by", "nobody"),
-            Lock::Held(pid) => self.fact("used_by", format!("daemon with pid {pid}")),
-            Lock::Unknown(error) => self.find(
+    /// Whether a daemon certainly does not use the directory.
+    fn used_by(&mut self, dir: &Path) -> bool {
+        let holder = daemon::holder(dir);
+        match &holder {
+            Ok(None) => self.fact("used_by", "nobody"),
+            Ok(Some(holder)) => self.fact("used_by", format!("daemon ({holder})")),
+            Err(error) => self.find(
                 Severity::Problem,
                 [
                     format!("whether a daemon runs cannot be told: {error}"),
@@ -164,7 +166,7 @@ impl Report {
                 ],
             ),
         }
-        lock
+        matches!(holder, Ok(None))
     }
 
     fn space(&mut self, dir: &Path) {
@@ -267,7 +269,7 @@ impl Report {
     }
 
     /// Run directories and processes that do not know of each other.
-    fn runs(&mut self, dir: &Path, content: Option<&Recovered>, lock: &Lock) {
+    fn runs(&mut self, dir: &Path, content: Option<&Recovered>, is_free: bool) {
         let (runs, strange) = examined::runs(dir);
         self.fact("run_directories", runs.len());
         self.find_each(
@@ -277,7 +279,7 @@ impl Report {
             "look at it, and remove it if it is not yours",
         );
         // A daemon at work is in the midst of beginning and ending runs.
-        let (Some(content), Lock::Free) = (content, lock) else {
+        let Some(content) = content.filter(|_| is_free) else {
             return;
         };
         let orphans = runs.iter().filter(|run| !knows(content, &run.uid));
@@ -286,8 +288,8 @@ impl Report {
             orphans
                 .map(|run| format!("{run} is of no stored process"))
                 .collect(),
-            "what it ran may still run, and the daemon leaves it alone",
-            "see with `ps` whether its processes live; end them, and remove the directory",
+            "the next daemon ends what it still runs, unless the store has lost something",
+            "if it must run on, copy what it needs before a daemon starts here",
         );
         let processes = content.processes.iter();
         self.find_each(

@@ -30,7 +30,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -48,6 +48,9 @@ use crate::{domain::status::ProcessState, registry::Registry, watch::Heads};
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// API threads at most: readers of the registry are few by design.
 pub const API_THREADS_MAX: usize = 4;
+/// How long a TCP address may be in use before that is an error.
+const IN_USE_MAX: Duration = Duration::from_secs(2);
+const IN_USE_LOOK: Duration = Duration::from_millis(10);
 
 /// Where and how to listen. At least one of `unix` and `tcp` is needed.
 #[derive(Debug, Clone)]
@@ -206,11 +209,27 @@ fn bind_tcp(address: SocketAddr) -> Result<TcpListener, ServerError> {
             source,
         }
     };
-    let listener = TcpListener::bind(address).map_err(failed("bind"))?;
+    let listener = bind_when_free(address).map_err(failed("bind"))?;
     listener
         .set_nonblocking(true)
         .map_err(failed("set non-blocking"))?;
     Ok(listener)
+}
+
+/// As `TcpListener::bind`. A shim that a killed daemon was starting holds the address
+/// until it executes its program; nothing tells it from a server of somebody else.
+fn bind_when_free(address: SocketAddr) -> io::Result<TcpListener> {
+    let begun = Instant::now();
+    let mut bound = TcpListener::bind(address);
+    let is_in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    if bound.as_ref().is_err_and(is_in_use) {
+        tracing::info!(%address, "the address is in use; waiting");
+    }
+    while bound.as_ref().is_err_and(is_in_use) && begun.elapsed() < IN_USE_MAX {
+        std::thread::sleep(IN_USE_LOOK);
+        bound = TcpListener::bind(address);
+    }
+    bound
 }
 
 // === impl Bound ===

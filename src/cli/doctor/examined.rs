@@ -1,54 +1,23 @@
-//! What lies around the store: the lock, the disk, directories of runs and of
+//! What lies around the store: the disk, directories of runs and of
 //! output. Only looked at.
 
 use std::{
     fmt,
-    fs::{self, DirEntry, File},
-    io::{self, Read},
+    fs::{self, DirEntry},
+    io,
     os::unix::fs::PermissionsExt,
     path::Path,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-    sys::statvfs::statvfs,
-};
+use nix::sys::statvfs::statvfs;
 
 /// Directories below `logs/` that are looked into: one per process and its files.
 const DEPTH_MAX: u32 = 4;
-
-/// Whether a daemon has the directory.
-pub(super) enum Lock {
-    Free,
-    /// By this pid, as that daemon wrote it.
-    Held(String),
-    Unknown(io::Error),
-}
 
 /// A directory of a run.
 pub(super) struct Run {
     pub(super) uid: String,
     pub(super) run_id: i64,
-}
-
-/// Tries the lock, and lets it go at once.
-pub(super) fn lock(dir: &Path) -> Lock {
-    let mut file = match File::open(dir.join("lock")) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Lock::Free,
-        Err(error) => return Lock::Unknown(error),
-    };
-    let mut pid = String::new();
-    if let Err(error) = file.read_to_string(&mut pid) {
-        return Lock::Unknown(error);
-    }
-    // Shared: another doctor is not taken for a daemon.
-    match Flock::lock(file, FlockArg::LockSharedNonblock) {
-        Ok(_) => Lock::Free,
-        Err((_, Errno::EWOULDBLOCK)) => Lock::Held(pid.trim().to_owned()),
-        Err((_, errno)) => Lock::Unknown(errno.into()),
-    }
 }
 
 /// Bytes that the daemon's user can still write.

@@ -2,7 +2,9 @@
 //!
 //! Invariants: the file has its final mode and group before anybody can connect
 //! (it listens last), whatever the umask. A socket is replaced only if connecting
-//! to it is refused, which means that nobody listens. At the end only our own file
+//! to it is refused, which means that nobody listens, or if who made it listen has
+//! ended: a shim that a killed daemon was starting holds its sockets open until it
+//! executes its program. At the end only our own file
 //! is removed, never a successor's.
 
 use std::{
@@ -20,10 +22,14 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::socket::{
-        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind as bind_socket, connect, listen,
-        socket,
+    sys::{
+        signal::kill,
+        socket::{
+            AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind as bind_socket, connect,
+            getsockopt, listen, socket, sockopt::PeerCredentials,
+        },
     },
+    unistd::Pid,
 };
 
 use super::ServerError;
@@ -111,12 +117,25 @@ fn look(path: &Path, address: &UnixAddr) -> Result<Found, ServerError> {
         Err(Errno::ECONNREFUSED) => Ok(Found::Stale),
         // Gone meanwhile.
         Err(Errno::ENOENT) => Ok(Found::Nothing),
+        Ok(()) if has_ended(listener(&socket).map_err(step.errno("ask who serves it"))?) => {
+            Ok(Found::Stale)
+        }
         // It listens; EAGAIN: and its queue is full.
         Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS) => {
             Err(ServerError::Alive(path.to_owned()))
         }
         Err(errno) => Err(step.errno("ask whether a daemon serves it")(errno)),
     }
+}
+
+/// Who made the socket listen that `connected` is connected to.
+fn listener(connected: &OwnedFd) -> nix::Result<i32> {
+    Ok(getsockopt(connected, PeerCredentials)?.pid())
+}
+
+/// Whether it certainly has; one in another pid namespace has no number here.
+fn has_ended(pid: i32) -> bool {
+    pid > 0 && kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
 
 fn stream_socket() -> nix::Result<OwnedFd> {

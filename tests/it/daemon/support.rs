@@ -10,7 +10,10 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        socket::{getsockopt, sockopt::PeerCredentials},
+    },
     unistd::Pid,
 };
 use procession::grpc::proto::{self, process_manager_client::ProcessManagerClient};
@@ -84,9 +87,21 @@ impl Daemon {
             .unwrap();
         self.child = Some(child);
         self.killed = false;
-        eventually("the daemon listens", || {
-            std::os::unix::net::UnixStream::connect(self.socket()).ok()
-        });
+        eventually("the daemon listens", || self.listens().then_some(()));
+    }
+
+    /// Whether the socket is this daemon's: that of a killed one may be open still,
+    /// in a shim that it was starting.
+    fn listens(&mut self) -> bool {
+        let child = self.child.as_mut().unwrap();
+        if let Some(status) = child.try_wait().unwrap() {
+            self.child = None;
+            panic!("the daemon ended ({status}); its log:\n{}", self.log());
+        }
+        let pid = child.id().cast_signed();
+        std::os::unix::net::UnixStream::connect(self.socket())
+            .and_then(|stream| Ok(getsockopt(&stream, PeerCredentials)?))
+            .is_ok_and(|listener| listener.pid() == pid)
     }
 
     /// SIGKILL. Its processes run on.
@@ -211,6 +226,12 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(LOOK);
     }
+}
+
+/// A TCP address that nobody uses now.
+pub(crate) fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
 }
 
 /// A process that runs `script` with sh and starts by itself.

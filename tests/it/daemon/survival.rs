@@ -5,6 +5,7 @@
 
 mod intents;
 mod logs;
+mod takeover;
 mod ways_to_end;
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, fcntl};
 use procession::{
     domain::status::Desired,
     store::{Store, inspect::inspect},
@@ -97,14 +97,21 @@ fn a_sound_store_is_counted_and_left_as_it_is() {
 #[test]
 fn a_store_in_use_is_examined_and_not_disturbed() {
     let (_root, dir, store) = state();
-    fs::write(dir.join("lock"), "4711\n").unwrap();
-    let lock = File::open(dir.join("lock")).unwrap();
-    let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let lock = File::create(dir.join("lock")).unwrap();
     let before = files(&dir);
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&lock, FcntlArg::F_SETLK(&whole)).unwrap();
     let (code, report) = doctor(&dir, &[]);
     // Run 1 of process 1 has no directory, but the daemon may be at it.
     assert_eq!((code, findings(&report)), (0, Vec::new()), "{report}");
-    assert_eq!(report["facts"]["used_by"], "daemon with pid 4711");
+    let by = format!("daemon (pid {})", std::process::id());
+    assert_eq!(report["facts"]["used_by"], by);
     assert_eq!(report["facts"]["processes"], 2);
     assert_eq!(report["facts"]["ended_cleanly"], false);
     assert_eq!(files(&dir), before);

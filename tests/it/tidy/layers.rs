@@ -173,12 +173,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["src/store"]),
     ("clap", &["src/cli"]),
     ("schemars", &["src/config"]),
-    // In `convert` for the numbers of signals.
+    // In `convert` for the numbers of signals, in `daemon` for the lock.
     (
         "libc",
         &[
             "src/shim",
             "src/runner",
+            "src/daemon/state_dir.rs",
             "src/grpc/server/",
             "src/grpc/convert/signal.rs",
         ],

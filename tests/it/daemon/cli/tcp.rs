@@ -1,6 +1,6 @@
 //! TCP: certificates on both sides, or a warning.
 
-use std::{net::TcpListener, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use hyper_util::rt::TokioIo;
 use procession::grpc::proto::{self, process_manager_client::ProcessManagerClient};
@@ -10,18 +10,13 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 
 use crate::{
-    daemon::support::{Client, Daemon, eventually},
+    daemon::support::{Client, Daemon, eventually, free_address},
     pki::{Authority, client_config, dns, spiffe},
 };
 
 /// TLS of a client, with a certificate of `authority`.
 fn client(authority: &Authority) -> Arc<ClientConfig> {
     client_config(authority, Some(&authority.issue(spiffe())))
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 /// Who the daemon takes us for, or why there was no call.
