@@ -179,7 +179,7 @@ impl Daemon {
         });
         let served = service.clone();
         let routes = move |thread: ApiThread| Routes::new(served.on(thread).into_server());
-        let server = bound.serve(&registry, routes)?;
+        let server = bound.serve(&registry, &recorder.health(), routes)?;
         Ok(Self {
             supervisor,
             service,

@@ -37,12 +37,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use self::{health::Serving, limits::Connections, unix::SocketFile};
+use self::{
+    health::{Health, Serving},
+    limits::Connections,
+    unix::SocketFile,
+};
 pub use self::{
     limits::ConnectionLimits,
     tls::{TlsError, TlsFiles},
 };
-use crate::{domain::status::ProcessState, registry::Registry, watch::Heads};
+use crate::{domain::status::ProcessState, registry::Registry, store, watch::Heads};
 
 /// Largest request, in bytes; set it on every service that is added to the routes.
 pub const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -248,13 +252,15 @@ impl Bound {
     }
 
     /// Starts the threads and serves. `routes` is called once on each API thread,
-    /// within its runtime; health and reflection are added to what it returns.
+    /// within its runtime; health, also that of `store`, and reflection are added to
+    /// what it returns.
     ///
     /// # Errors
     /// [`ServerError::Start`]; what was started is ended again.
     pub fn serve(
         self,
         registry: &Registry<ProcessState>,
+        store: &watch::Receiver<store::Health>,
         routes: impl Fn(ApiThread) -> Routes + Send + Sync + 'static,
     ) -> Result<Running, ServerError> {
         let addresses = self.addresses();
@@ -277,7 +283,11 @@ impl Bound {
                 index,
                 registry: registry.clone(),
                 routes: Arc::clone(&routes),
-                serving: running.serving.subscribe(),
+                health: Health {
+                    serving: running.serving.subscribe(),
+                    store: store.clone(),
+                    closing: running.closing.clone(),
+                },
                 closing: running.closing.clone(),
                 killed: running.killed.clone(),
                 drain_max: self.config.drain_max,

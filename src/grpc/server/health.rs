@@ -1,4 +1,4 @@
-//! The standard health service, for `""` and the process manager.
+//! The standard health service: the server, the process manager, its store.
 //!
 //! Ours rather than the ready-made one, because its watches end when the server
 //! drains, and an unknown service is answered as the protocol says.
@@ -15,10 +15,14 @@ use tonic_health::pb::{
     health_server::{Health as HealthService, HealthServer},
 };
 
-use crate::{grpc::stream::closed, watch::CloseReason};
+use crate::{grpc::stream::closed, store, watch::CloseReason};
 
-/// Services that are reported; the empty name is the server as a whole.
-const SERVICES: [&str; 2] = ["", "procession.v1.ProcessManager"];
+/// What is reported besides the server as a whole (`""`): the process manager, and
+/// whether it can promise to keep what it is asked for. While the store is read-only
+/// the processes are supervised and all that is known is told, so calls are to be
+/// sent here; who only has changes to make may look elsewhere.
+const SERVICE: &str = "procession.v1.ProcessManager";
+const STORE: &str = "procession.v1.ProcessManager/StoreWritable";
 
 /// Whether calls should be sent here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,29 +31,54 @@ pub(super) enum Serving {
     No,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Health {
-    serving: watch::Receiver<Serving>,
-    closing: CancellationToken,
+    pub(super) serving: watch::Receiver<Serving>,
+    pub(super) store: watch::Receiver<store::Health>,
+    pub(super) closing: CancellationToken,
+}
+
+/// What can be asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Server,
+    Store,
 }
 
 /// A watch of one service.
 struct Watching {
     /// `None`: the service is unknown, and stays so.
-    serving: Option<watch::Receiver<Serving>>,
-    closing: CancellationToken,
-    /// The first answer is due.
-    first: bool,
+    part: Option<Part>,
+    health: Health,
+    told: Option<ServingStatus>,
 }
 
 // === impl Health ===
 
 impl Health {
-    pub(super) fn server(
-        serving: watch::Receiver<Serving>,
-        closing: CancellationToken,
-    ) -> HealthServer<Self> {
-        HealthServer::new(Self { serving, closing })
+    pub(super) fn into_server(self) -> HealthServer<Self> {
+        HealthServer::new(self)
+    }
+
+    fn status(&self, part: Part) -> ServingStatus {
+        let serves = *self.serving.borrow() == Serving::Yes;
+        let is_well = match part {
+            Part::Server => true,
+            Part::Store => matches!(*self.store.borrow(), store::Health::Writable),
+        };
+        match serves && is_well {
+            true => ServingStatus::Serving,
+            false => ServingStatus::NotServing,
+        }
+    }
+
+    /// Returns when a status may have changed; never if none can any more.
+    async fn changed(&mut self) {
+        tokio::select! {
+            Ok(()) = self.serving.changed() => {}
+            Ok(()) = self.store.changed() => {}
+            else => std::future::pending().await,
+        }
     }
 }
 
@@ -61,21 +90,19 @@ impl HealthService for Health {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if !SERVICES.contains(&request.get_ref().service.as_str()) {
-            return Err(Status::not_found("no such service"));
-        }
-        Ok(Response::new(answer((*self.serving.borrow()).into())))
+        let part = Part::named(&request.get_ref().service);
+        let part = part.ok_or_else(|| Status::not_found("no such service"))?;
+        Ok(Response::new(answer(self.status(part))))
     }
 
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let known = SERVICES.contains(&request.get_ref().service.as_str());
         let watching = Watching {
-            serving: known.then(|| self.serving.clone()),
-            closing: self.closing.clone(),
-            first: true,
+            part: Part::named(&request.get_ref().service),
+            health: self.clone(),
+            told: None,
         };
         Ok(Response::new(Box::pin(stream::unfold(
             Some(watching),
@@ -84,43 +111,40 @@ impl HealthService for Health {
     }
 }
 
+// === impl Part ===
+
+impl Part {
+    fn named(service: &str) -> Option<Self> {
+        match service {
+            "" | SERVICE => Some(Self::Server),
+            STORE => Some(Self::Store),
+            _ => None,
+        }
+    }
+}
+
 // === impl Watching ===
 
 impl Watching {
     /// The next answer; the state of the watch unless it ended.
     async fn next(mut self) -> (Result<HealthCheckResponse, Status>, Option<Self>) {
-        let first = std::mem::take(&mut self.first);
-        let status = match &mut self.serving {
-            None if first => ServingStatus::ServiceUnknown,
-            Some(serving) if first => (*serving.borrow_and_update()).into(),
-            serving => {
-                tokio::select! {
-                    // What changed is told before the end.
-                    biased;
-                    Some(status) = changed(serving) => status,
-                    () = self.closing.cancelled() => {
-                        return (Err(closed(CloseReason::Shutdown)), None);
-                    }
+        loop {
+            let status = self.part.map_or(ServingStatus::ServiceUnknown, |part| {
+                self.health.status(part)
+            });
+            if self.told != Some(status) {
+                self.told = Some(status);
+                return (Ok(answer(status)), Some(self));
+            }
+            let closing = self.health.closing.clone();
+            tokio::select! {
+                // What changed is told before the end.
+                biased;
+                () = self.health.changed() => {}
+                () = closing.cancelled() => {
+                    return (Err(closed(CloseReason::Shutdown)), None);
                 }
             }
-        };
-        (Ok(answer(status)), Some(self))
-    }
-}
-
-async fn changed(serving: &mut Option<watch::Receiver<Serving>>) -> Option<ServingStatus> {
-    let serving = serving.as_mut()?;
-    serving.changed().await.ok()?;
-    Some((*serving.borrow_and_update()).into())
-}
-
-// === impl Serving ===
-
-impl From<Serving> for ServingStatus {
-    fn from(serving: Serving) -> Self {
-        match serving {
-            Serving::Yes => Self::Serving,
-            Serving::No => Self::NotServing,
         }
     }
 }

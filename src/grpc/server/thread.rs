@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     runtime::Runtime,
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::JoinSet,
 };
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -18,7 +18,7 @@ use tonic::{service::Routes, transport};
 use super::{
     ApiThread, ServerError,
     connection::{Arrival, Connection},
-    health::{Health, Serving},
+    health::Health,
     layers::FrontLayer,
 };
 use crate::{domain::status::ProcessState, grpc::proto, registry::Registry, watch::Dispatcher};
@@ -43,7 +43,7 @@ pub(super) struct Setup {
     pub(super) index: usize,
     pub(super) registry: Registry<ProcessState>,
     pub(super) routes: Arc<MakeRoutes>,
-    pub(super) serving: watch::Receiver<Serving>,
+    pub(super) health: Health,
     pub(super) closing: CancellationToken,
     pub(super) killed: CancellationToken,
     pub(super) drain_max: Duration,
@@ -97,8 +97,7 @@ async fn serve(setup: Setup, arrivals: mpsc::Receiver<Arrival>) -> bool {
         heads: dispatcher.heads(),
         closing: setup.closing.clone(),
     });
-    let health = Health::server(setup.serving, setup.closing.clone());
-    let routes = with_reflection(routes.add_service(health));
+    let routes = with_reflection(routes.add_service(setup.health.into_server()));
     let (greeted, connections) = mpsc::channel(ARRIVALS_MAX);
     let greeter = tokio::spawn(greet(arrivals, greeted, setup.tls));
     let serving = builder()

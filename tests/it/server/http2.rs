@@ -3,9 +3,13 @@
 
 use std::{io::Read, os::unix::net::UnixStream, time::Duration};
 
-use procession::grpc::{
-    proto::{self, watch_processes_response::Payload},
-    server::{ConnectionLimits, REQUEST_BYTES_MAX, ServerConfig},
+use procession::{
+    domain::time::Timestamp,
+    grpc::{
+        proto::{self, watch_processes_response::Payload},
+        server::{ConnectionLimits, REQUEST_BYTES_MAX, ServerConfig},
+    },
+    store::{Health, Reason, ReasonKind},
 };
 use tonic::Code;
 use tonic_health::pb::{
@@ -100,6 +104,41 @@ async fn health_is_reported_for_the_server_and_the_service() {
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     drop((health, watch, unknown));
     assert!(drained.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_read_only_store_is_told_and_the_server_still_serves() {
+    let world = World::new();
+    let running = world.serve();
+    let mut health = HealthClient::new(channel(&world.path()).await);
+    let request = |service: &str| HealthCheckRequest {
+        service: service.into(),
+    };
+    let store = request("procession.v1.ProcessManager/StoreWritable");
+    let mut watch = health.watch(store.clone()).await.unwrap().into_inner();
+    let mut next = async || watch.message().await.unwrap().unwrap().status();
+    assert_eq!(next().await, ServingStatus::Serving);
+    world.store.send_replace(Health::ReadOnly {
+        reason: Reason {
+            kind: ReasonKind::Full,
+            detail: "no space".into(),
+        },
+        since: Timestamp(1),
+    });
+    assert_eq!(next().await, ServingStatus::NotServing);
+    for (request, status) in [
+        (store, ServingStatus::NotServing),
+        (request(""), ServingStatus::Serving),
+    ] {
+        let answer = health.check(request).await.unwrap();
+        assert_eq!(answer.get_ref().status(), status);
+    }
+    world.store.send_replace(Health::Writable);
+    assert_eq!(next().await, ServingStatus::Serving);
+    running.announce_shutdown();
+    assert_eq!(next().await, ServingStatus::NotServing);
+    drop((health, watch));
+    assert!(running.shutdown().await);
 }
 
 #[tokio::test]

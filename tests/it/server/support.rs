@@ -22,13 +22,14 @@ use procession::{
             ApiThread, ConnectionLimits, REQUEST_BYTES_MAX, Running, Server, ServerConfig,
             ServerError, UnixConfig,
         },
-        watch_service::{Streams, View, WatchContext, watch},
+        watch_service::{self, Streams, View, WatchContext},
     },
     registry::{Limits, Node, Registry},
+    store,
     watch::Lineage,
 };
 use tempfile::TempDir;
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, sync::watch};
 use tonic::{
     Request, Response, Status,
     service::Routes,
@@ -42,6 +43,7 @@ pub(crate) struct World {
     pub(crate) directory: TempDir,
     pub(crate) registry: Registry<ProcessState>,
     pub(crate) streams: Arc<Streams>,
+    pub(crate) store: watch::Sender<store::Health>,
 }
 
 /// Answers what the tests ask: the principal as server version, a watch, a panic.
@@ -65,6 +67,7 @@ impl World {
             directory: TempDir::new().unwrap(),
             registry: Registry::new(limits, Revision::ZERO),
             streams: Arc::new(Streams::new(100, 2)),
+            store: watch::Sender::new(store::Health::Writable),
         }
     }
 
@@ -92,7 +95,8 @@ impl World {
 
     pub(crate) fn serve_with(&self, config: ServerConfig) -> Result<Running, ServerError> {
         let (registry, streams) = (self.registry.clone(), Arc::clone(&self.streams));
-        Server::bind(config)?.serve(&self.registry, move |thread: ApiThread| {
+        let store = self.store.subscribe();
+        Server::bind(config)?.serve(&self.registry, &store, move |thread: ApiThread| {
             let context = WatchContext {
                 registry: registry.clone(),
                 lineage: Arc::new(Lineage {
@@ -219,7 +223,8 @@ macro_rules! absent {
                 request: Request<proto::WatchProcessesRequest>,
             ) -> Answer<Self::WatchProcessesStream> {
                 let principal = request.extensions().get::<Principal>().unwrap();
-                watch(&self.context, principal, request.get_ref(), Names).map(Response::new)
+                watch_service::watch(&self.context, principal, request.get_ref(), Names)
+                    .map(Response::new)
             }
 
             type TailLogsStream = Streaming<proto::TailLogsResponse>;
