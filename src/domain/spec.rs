@@ -196,6 +196,12 @@ pub struct Stdio {
 pub struct LogPolicy {
     /// Bytes kept per process.
     pub max_bytes: i64,
+    /// Bytes at which a segment is closed; by default an eighth of `max_bytes`.
+    pub segment_bytes: i64,
+    /// Segments kept, whatever their size; by default any number.
+    pub max_segments: i32,
+    /// Age kept; `None` and zero: any.
+    pub max_age: Option<Duration>,
     /// Whether output that cannot be kept is dropped, counted.
     pub drop_when_full: Option<bool>,
 }
@@ -315,6 +321,22 @@ impl Dependency {
         self.condition.unwrap_or(DependencyCondition::Ready)
     }
 }
+
+// === impl LogPolicy ===
+
+impl LogPolicy {
+    /// Bytes kept per process.
+    #[must_use]
+    pub fn max_bytes(&self) -> u64 {
+        match u64::try_from(self.max_bytes) {
+            Ok(bytes @ 1..) => bytes,
+            _ => LOG_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// What the interface promises to who asks for nothing else.
+const LOG_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 
 // === impl Config ===
 

@@ -322,21 +322,15 @@ fn stdin(stdio: &spec::Stdio) -> Stdin {
 }
 
 fn log_policy(asked: Option<&spec::LogPolicy>) -> LogPolicy {
-    let max_bytes = asked.map_or(0, |policy| policy.max_bytes);
+    let asked = asked.cloned().unwrap_or_default();
     LogPolicy {
-        max_bytes: match u64::try_from(max_bytes) {
-            Ok(bytes @ 1..) => bytes,
-            _ => LOG_BYTES_DEFAULT,
-        },
-        segment_bytes: 0,
-        max_segments: 0,
-        max_age: std::time::Duration::ZERO,
-        drop_when_full: asked.and_then(|policy| policy.drop_when_full) == Some(true),
+        max_bytes: asked.max_bytes(),
+        segment_bytes: u64::try_from(asked.segment_bytes).unwrap_or_default(),
+        max_segments: u32::try_from(asked.max_segments).unwrap_or_default(),
+        max_age: asked.max_age.unwrap_or_default(),
+        drop_when_full: asked.drop_when_full == Some(true),
     }
 }
-
-/// What the interface promises to who asks for nothing else.
-const LOG_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 
 fn rlimit(limit: &spec::Rlimit) -> Rlimit {
     // -1 is "unlimited", which the kernel writes as the largest number.

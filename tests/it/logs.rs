@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::daemon::support::{Client, Daemon, PATIENCE, eventually, sh};
 
+mod policy;
+
 async fn create(client: &mut Client, process: proto::Process) {
     let request = proto::CreateProcessRequest {
         process: Some(process),
@@ -87,18 +89,11 @@ async fn a_client_that_does_not_read_blocks_nobody_and_then_gets_one_gap() {
     };
     let mut stalled = client.tail_logs(request).await.unwrap().into_inner();
     let script = "yes 'a line of thirty-one characters' | head -n 1000000; echo end";
-    let mut process = sh("web", script);
     let policy = proto::LogPolicy {
         max_bytes: 1024 * 1024,
         ..Default::default()
     };
-    if let Some(spec) = &mut process.spec {
-        spec.stdio = Some(proto::Stdio {
-            log_policy: Some(policy),
-            ..Default::default()
-        });
-    }
-    create(&mut client, process).await;
+    create(&mut client, policy::keeping(sh("web", script), policy)).await;
     eventually("the child ends although nobody reads", || {
         let lines = shown(&daemon, &["web", "-n", "1"]);
         lines.iter().any(|line| line["text"] == "end").then_some(())

@@ -26,13 +26,15 @@ pub(crate) struct Stdio {
     pub(crate) log_forwards: Vec<LogForward>,
 }
 
-/// What is kept of the output. Whole segments are dropped, oldest first.
+/// What is kept of the output. Whole segments are dropped, oldest first, when
+/// another one is begun; a change holds from the next run on.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogPolicy {
     /// Bytes kept per process. Default 64MiB.
     pub(crate) max_bytes: Option<ByteSize>,
-    /// A segment is closed at this size. Default: an eighth of `max_bytes`.
+    /// A segment is closed at this size; from 1KiB and a 1024th of `max_bytes` up
+    /// to `max_bytes`. Default: an eighth of it.
     pub(crate) segment_bytes: Option<ByteSize>,
     /// Segments kept. Default 0: no limit by count.
     #[schemars(range(min = 0))]

@@ -59,10 +59,11 @@ impl Config {
             "spec.stdio.stdin_file",
             true,
         );
+        // A shim keeps output as it was told when its run began.
         note(
             a.stdio.log_policy != b.stdio.log_policy,
             "spec.stdio.log_policy",
-            false,
+            true,
         );
         // Live application by prlimit comes with the limits themselves.
         let limits = a.rlimits != b.rlimits || a.open_files_max != b.open_files_max;
@@ -87,6 +88,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::spec::LogPolicy;
 
     #[test]
     fn equal_configurations_have_no_changes() {
@@ -95,11 +97,12 @@ mod tests {
 
     #[test]
     fn changes_tell_what_forces_a_restart() {
-        let new = Config {
+        let mut new = Config {
             nice: 5,
             autostart: true,
             ..Config::default()
         };
+        new.stdio.log_policy = Some(LogPolicy::default());
         let changes = Config::default().changes_to(&new);
         assert_eq!(
             changes,
@@ -107,6 +110,10 @@ mod tests {
                 Change {
                     path: "spec.autostart",
                     needs_restart: false
+                },
+                Change {
+                    path: "spec.stdio.log_policy",
+                    needs_restart: true
                 },
                 Change {
                     path: "spec.nice",

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Identity, RestartPolicy, Rlimit, StopPolicy};
+use super::{Config, Identity, LogPolicy, RestartPolicy, Rlimit, StopPolicy};
 use crate::domain::{
     id::ProcessName,
     label,
@@ -42,6 +42,11 @@ const RLIMIT_NAMES: [&str; 16] = [
     "sigpending",
     "stack",
 ];
+
+/// Least bytes of one segment of a log; the shim counts by the same numbers.
+const LOG_SEGMENT_BYTES_MIN: u64 = 1024;
+/// A segment is at least this share of all that is kept.
+const LOG_SEGMENTS_MAX: u64 = 1024;
 
 struct Faults(Vec<FieldError>);
 
@@ -291,16 +296,8 @@ impl Faults {
                 "is negative; 0 means no limit",
             );
         }
-        if config
-            .stdio
-            .log_policy
-            .as_ref()
-            .is_some_and(|p| p.max_bytes < 0)
-        {
-            self.add(
-                "spec.stdio.log_policy.max_bytes",
-                "is negative; 0 means the default",
-            );
+        if let Some(policy) = &config.stdio.log_policy {
+            self.log_policy(policy);
         }
         if config.umask.is_some_and(|mask| mask > 0o777) {
             self.add("spec.umask", "must be octal text up to \"777\"");
@@ -315,6 +312,29 @@ impl Faults {
             self.add("spec.oom_score_adj", "must be -1000 to 1000");
         }
         self.duration("spec.start_timeout", config.start_timeout);
+    }
+
+    fn log_policy(&mut self, policy: &LogPolicy) {
+        let at = |name: &str| format!("spec.stdio.log_policy.{name}");
+        if policy.max_bytes < 0 {
+            self.add(at("max_bytes"), "is negative; 0 means the default");
+            return; // the other limits are measured by it
+        }
+        // Less is kept as if it were this much.
+        let max = policy.max_bytes().max(LOG_SEGMENT_BYTES_MIN);
+        let min = LOG_SEGMENT_BYTES_MIN.max(max / LOG_SEGMENTS_MAX);
+        match u64::try_from(policy.segment_bytes) {
+            Ok(0) => {}
+            Ok(bytes) if (min..=max).contains(&bytes) => {}
+            _ => self.add(
+                at("segment_bytes"),
+                format!("must be {min} to {max} (max_bytes), or 0: an eighth of max_bytes"),
+            ),
+        }
+        if policy.max_segments < 0 {
+            self.add(at("max_segments"), "is negative; 0 means no limit by count");
+        }
+        self.duration(&at("max_age"), policy.max_age);
     }
 
     fn rlimit(&mut self, field: &str, limit: &Rlimit) {
@@ -439,6 +459,55 @@ mod tests {
                 [field],
                 "{faults:?}"
             );
+        }
+    }
+
+    #[test]
+    fn limits_of_the_log_fit_together() {
+        const KIB: i64 = 1024;
+        let name = ProcessName::new("web").unwrap();
+        let age = Duration::from_secs;
+        let fault = |max_bytes, segment_bytes, max_segments, max_age| {
+            let mut config = valid();
+            config.stdio.log_policy = Some(LogPolicy {
+                max_bytes,
+                segment_bytes,
+                max_segments,
+                max_age: Some(max_age),
+                drop_when_full: None,
+            });
+            let faults = config.validate(&name).err().unwrap_or_default();
+            faults.first().map(|fault| fault.to_string())
+        };
+        for (max_bytes, segment_bytes, max_segments, max_age) in [
+            (0, 0, 0, age(0)),
+            (0, 64 * KIB, i32::MAX, POLICY_DURATION_MAX),
+            (0, 64 * KIB * KIB, 1, age(1)),
+            (KIB, KIB, 1, age(1)),
+            (1, KIB, 0, age(0)),
+            (i64::MAX, i64::MAX, 0, age(0)),
+        ] {
+            assert_eq!(fault(max_bytes, segment_bytes, max_segments, max_age), None);
+        }
+        let prefix = "spec.stdio.log_policy.";
+        let segment = "segment_bytes: must be 65536 to 67108864 (max_bytes), or 0";
+        for (max_bytes, segment_bytes, max_segments, max_age, wanted) in [
+            (-1, 0, 0, age(0), "max_bytes: is negative"),
+            (0, -1, 0, age(0), segment),
+            (0, 64 * KIB - 1, 0, age(0), segment),
+            (0, 64 * KIB * KIB + 1, 0, age(0), segment),
+            (
+                KIB,
+                KIB - 1,
+                0,
+                age(0),
+                "segment_bytes: must be 1024 to 1024",
+            ),
+            (0, 0, -1, age(0), "max_segments: is negative"),
+            (0, 0, 0, POLICY_DURATION_MAX + age(1), "max_age: is above"),
+        ] {
+            let told = fault(max_bytes, segment_bytes, max_segments, max_age).unwrap();
+            assert!(told.starts_with(&format!("{prefix}{wanted}")), "{told}");
         }
     }
 

@@ -106,16 +106,27 @@ fn dependency() -> impl Strategy<Value = Dependency> {
 }
 
 fn stdio() -> impl Strategy<Value = Stdio> {
-    let log = prop::option::of((0..1_i64 << 40, prop::option::of(any::<bool>())));
+    let log = (
+        (0..1_i64 << 40, 0..1_i64 << 40),
+        0..1000_i32,
+        some_duration(),
+        prop::option::of(any::<bool>()),
+    );
+    let log = prop::option::of(
+        log.prop_map(|(bytes, max_segments, max_age, drop_when_full)| LogPolicy {
+            max_bytes: bytes.0,
+            segment_bytes: bytes.1,
+            max_segments,
+            max_age,
+            drop_when_full,
+        }),
+    );
     (any::<[bool; 3]>(), prop::option::of(text()), log).prop_map(|(flags, stdin_file, log)| Stdio {
         merge_stderr: flags[0],
         open_stdin: flags[1],
         tty: flags[2],
         stdin_file,
-        log_policy: log.map(|(max_bytes, drop_when_full)| LogPolicy {
-            max_bytes,
-            drop_when_full,
-        }),
+        log_policy: log,
     })
 }
 
@@ -230,12 +241,7 @@ fn refused(edit: impl FnOnce(&mut proto::ProcessSpec)) -> Unacceptable {
 #[test]
 fn what_comes_later_is_refused_by_name_and_never_ignored() {
     type Edit = fn(&mut proto::ProcessSpec);
-    fn log(edit: fn(&mut proto::LogPolicy), spec: &mut proto::ProcessSpec) {
-        let mut policy = proto::LogPolicy::default();
-        edit(&mut policy);
-        spec.stdio.get_or_insert_default().log_policy = Some(policy);
-    }
-    let table: [(&str, &str, Edit); 15] = [
+    let table: [(&str, &str, Edit); 13] = [
         ("probes", "spec.readiness_probe", |s| {
             s.readiness_probe = Some(Default::default())
         }),
@@ -271,12 +277,6 @@ fn what_comes_later_is_refused_by_name_and_never_ignored() {
                 .get_or_insert_default()
                 .log_forwards
                 .push(Default::default());
-        }),
-        ("log_segments", "spec.stdio.log_policy.segment_bytes", |s| {
-            log(|p| p.segment_bytes = 1, s);
-        }),
-        ("log_segments", "spec.stdio.log_policy.max_segments", |s| {
-            log(|p| p.max_segments = 1, s);
         }),
         (
             "resource_limits",

@@ -82,34 +82,14 @@ fn absent(spec: &proto::ProcessSpec, faults: &mut Faults) {
     for (is_set, capability, field) in table {
         faults.absent(is_set, capability, &format!("spec.{field}"));
     }
-    if let Some(stdio) = &spec.stdio {
-        absent_stdio(stdio, faults);
-    }
+    let forwards = spec.stdio.as_ref().map(|stdio| &stdio.log_forwards);
+    faults.absent(
+        forwards.is_some_and(|forwards| !forwards.is_empty()),
+        "log_forwards",
+        "spec.stdio.log_forwards",
+    );
     if let Some(limits) = &spec.resource_limits {
         absent_limits(limits, faults);
-    }
-}
-
-fn absent_stdio(stdio: &proto::Stdio, faults: &mut Faults) {
-    let log = stdio.log_policy.unwrap_or_default();
-    let ages = log.max_age.is_some_and(|age| age != Default::default());
-    let forwards = !stdio.log_forwards.is_empty();
-    let table = [
-        (forwards, "log_forwards", "log_forwards"),
-        (
-            log.segment_bytes != 0,
-            "log_segments",
-            "log_policy.segment_bytes",
-        ),
-        (
-            log.max_segments != 0,
-            "log_segments",
-            "log_policy.max_segments",
-        ),
-        (ages, "log_segments", "log_policy.max_age"),
-    ];
-    for (is_set, capability, field) in table {
-        faults.absent(is_set, capability, &format!("spec.stdio.{field}"));
     }
 }
 
@@ -210,6 +190,9 @@ fn stdio(stdio: proto::Stdio, faults: &mut Faults) -> Stdio {
             .unwrap_or(proto::LogFullAction::Unspecified);
         LogPolicy {
             max_bytes: policy.max_bytes,
+            segment_bytes: policy.segment_bytes,
+            max_segments: policy.max_segments,
+            max_age: faults.duration("spec.stdio.log_policy.max_age", policy.max_age.as_ref()),
             drop_when_full: match action {
                 proto::LogFullAction::Unspecified => None,
                 proto::LogFullAction::Block => Some(false),

@@ -111,13 +111,15 @@ fn stdio(stdio: &Stdio) -> proto::Stdio {
         stdin_file: stdio.stdin_file.clone().unwrap_or_default(),
         log_policy: stdio.log_policy.as_ref().map(|policy| proto::LogPolicy {
             max_bytes: policy.max_bytes,
+            segment_bytes: policy.segment_bytes,
+            max_segments: policy.max_segments,
+            max_age: duration(policy.max_age),
             full_action: match policy.drop_when_full {
                 None => proto::LogFullAction::Unspecified,
                 Some(false) => proto::LogFullAction::Block,
                 Some(true) => proto::LogFullAction::Drop,
             }
             .into(),
-            ..Default::default()
         }),
         ..Default::default()
     }
