@@ -280,7 +280,7 @@ impl Lifecycle {
         }
     }
 
-    fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
+    pub(super) fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
         self.status
             .details
             .conditions

@@ -94,9 +94,37 @@ impl Exit {
     }
 }
 
+/// How the output of a run is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputHealth {
+    /// Whether all of it is.
+    pub state: OutputState,
+    /// Bytes kept without the time when they were written.
+    pub approximate_bytes: u64,
+}
+
+/// Whether all that a run wrote is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputState {
+    /// Nothing is missing.
+    Intact,
+    /// Nothing is missing, but the run waits: nothing can be stored now.
+    Blocked {
+        /// Why; the kernel's.
+        errno: i32,
+    },
+    /// Output was thrown away.
+    Dropped {
+        /// So many bytes at least; the log counts them all.
+        bytes: u64,
+    },
+}
+
 /// What a run tells its owner, in this order: `Spawned`, then `Started` or
 /// `Exited` (spawn error), `Killing` and `Survivors` at most once each per stop,
-/// `Exited` exactly once, `Empty` exactly once and last.
+/// `Exited` exactly once, `Empty` exactly once and last. `Unresponsive` comes
+/// only before `Adopted` or what stands in its place; `Output` anywhere before
+/// `Empty`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunEvent {
     /// The main process exists and is held before exec.
@@ -129,6 +157,11 @@ pub enum RunEvent {
     Killing,
     /// The kill timeout is over; these pids live. `Empty` follows if they go.
     Survivors(Vec<i32>),
+    /// How its output is kept has changed.
+    Output(OutputHealth),
+    /// It is to be taken over, and who holds it does not answer for so long. It
+    /// may live, and nothing can be asked of it until it answers.
+    Unresponsive(Duration),
     /// No process of the run is left: proven, not assumed.
     Empty,
 }

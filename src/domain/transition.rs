@@ -22,11 +22,12 @@ use super::{
     lifecycle::{Context, Lifecycle, LiveRun, StopWhy, join},
     run::{Exit, Outcome, RunEvent, StopPlan},
     spec::Spec,
-    status::{Cause, ConditionKind, Desired, Reason, Stage, State},
+    status::{Cause, Desired, Reason, Stage, State},
     time::Timestamp,
 };
 
 mod end;
+mod facts;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -259,12 +260,8 @@ fn begin(spec: &Spec, life: &mut Lifecycle, cause: Cause, ctx: &Context) -> Vec<
     status.ready_time = Timestamp::default();
     status.deadline_time = ctx.now.wall.after(timeout);
     let run_id = status.run_id;
-    life.set_details(|details| {
-        details.cgroup_path = Box::default();
-        details
-            .conditions
-            .retain(|c| c.kind != ConditionKind::Adopted);
-    });
+    life.set_details(|details| details.cgroup_path = Box::default());
+    facts::forget(life);
     vec![Effect::Launch(run_id)]
 }
 
@@ -308,7 +305,12 @@ fn run(spec: &Spec, life: &mut Lifecycle, event: RunEvent, ctx: &Context) -> Vec
             life.say(format!("{} processes survive SIGKILL", pids.len()));
             life.set_details(|details| details.surviving_pids = pids);
         }
-        RunEvent::Empty => return end::ended(spec, life, ctx),
+        RunEvent::Output(health) => facts::output(life, health, ctx.now),
+        RunEvent::Unresponsive(silence) => facts::unresponsive(life, silence, ctx.now),
+        RunEvent::Empty => {
+            facts::ended(life, ctx.now);
+            return end::ended(spec, life, ctx);
+        }
     }
     Vec::new()
 }
@@ -355,6 +357,7 @@ fn exited(life: &mut Lifecycle, exit: Exit, ctx: &Context) {
     life.cause = Cause::KERNEL;
     life.status.stage = Stage::Reap;
     life.record_exit(exit);
+    facts::answered(life);
 }
 
 fn tick(spec: &Spec, life: &mut Lifecycle, ctx: &Context) -> Vec<Effect> {

@@ -7,6 +7,7 @@
 //! after shim dies before it can say a word. Deliberately absent: threads, policy.
 
 mod hear;
+mod output;
 mod shims;
 
 use std::{
@@ -20,6 +21,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use self::output::OutputNews;
 use super::{
     Program, REQUESTS_MAX, SignalError, Stopped, Write, Written,
     connection::{self, Connection},
@@ -114,6 +116,7 @@ struct Client {
     /// Whether it says that standard input can be written to.
     stdin_open: bool,
     has_terminal: bool,
+    output: OutputNews,
     /// When its silence is reported.
     silent_until: Option<Instant>,
     /// Shims that died, and whether without a word.
@@ -166,6 +169,7 @@ pub(super) async fn drive(
         }
         let taking = client.waiting.len() < EVENTS_WAITING_MAX;
         let silent_until = client.silent_until;
+        let output_due = client.output.due();
         tokio::select! {
             permit = events.reserve(), if !client.waiting.is_empty() => match permit {
                 Ok(permit) => if let Some(event) = client.waiting.pop_front() {
@@ -181,6 +185,7 @@ pub(super) async fn drive(
             Some(request) = requests.recv(), if client.takes_requests() =>
                 client.request(request),
             () = at(silent_until), if silent_until.is_some() => client.report_silence(),
+            () = at(output_due), if taking && output_due.is_some() => client.tell_output(),
         }
     }
 }
@@ -264,6 +269,10 @@ impl Client {
             answered: false,
             stdin_open: false,
             has_terminal: false,
+            output: match definition {
+                Some(_) => OutputNews::of_launched(),
+                None => OutputNews::of_adopted(),
+            },
             silent_until: None,
             deaths: VecDeque::new(),
             pause: PAUSE_MIN,
@@ -360,6 +369,8 @@ impl Client {
                 self.release(false);
             }
             RunEvent::Empty => {
+                let rest = self.output.take_rest();
+                self.waiting.extend(rest.map(RunEvent::Output));
                 self.over();
                 if !self.exit_told {
                     self.exit_told = true;

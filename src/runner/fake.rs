@@ -54,6 +54,8 @@ pub enum OnStop {
 pub enum Left {
     /// It runs, and goes on by this script.
     Running(Script),
+    /// As [`Left::Running`], but it does not answer before this time is over.
+    Silent(Duration, Script),
     /// Its main process ended like this and nothing is left.
     Ended(Outcome),
     /// It never came to be.
@@ -118,6 +120,7 @@ struct Record {
 /// What a test does to a run.
 #[derive(Debug)]
 enum Hand {
+    Tell(RunEvent),
     End(Outcome),
     Release,
 }
@@ -218,6 +221,7 @@ impl Runner for FakeRunner {
         let left = self.state().left.iter().find(|run| is_it(run)).cloned();
         let (begin, script) = match left {
             Some((_, _, Left::Running(script))) => (Begin::Adopted, script),
+            Some((_, _, Left::Silent(silence, script))) => (Begin::Silent(silence), script),
             Some((_, _, Left::Ended(outcome))) => (Begin::Ended(outcome), Script::default()),
             Some((_, _, Left::NotBegun)) | None => (Begin::NotBegun, Script::default()),
         };
@@ -284,6 +288,11 @@ impl FakeRun {
     /// The main process ends like this, unless it has ended.
     pub async fn end(&self, outcome: Outcome) {
         let _ = self.hand.send(Hand::End(outcome)).await; // the run is over
+    }
+
+    /// It says something, as long as it lives.
+    pub async fn tell(&self, event: RunEvent) {
+        let _ = self.hand.send(Hand::Tell(event)).await; // the run is over
     }
 
     /// Its survivors go.

@@ -15,7 +15,7 @@ mod signals;
 mod start;
 mod wait;
 
-use std::{fs::File, os::fd::OwnedFd, time::Duration};
+use std::{fs::File, mem::discriminant, os::fd::OwnedFd, time::Duration};
 
 use nix::{
     errno::Errno,
@@ -85,8 +85,9 @@ struct Shim {
     input: Input,
     terminal: Option<Terminal>,
     output: Output,
-    /// As the daemon was told.
-    output_state: OutputState,
+    /// As the daemons were told; with `approximate_bytes`. `None`: an earlier shim
+    /// may have told something else.
+    output_told: Option<(OutputState, u64)>,
     stopping: Stopping,
     kill_pause: Duration,
     /// Between two looks for what nothing tells the end of.
@@ -182,11 +183,15 @@ impl Shim {
             Health::Blocked { errno } => OutputState::Blocked { errno },
             Health::Dropped { bytes } => OutputState::Dropped { bytes },
         };
-        if std::mem::discriminant(&now) != std::mem::discriminant(&self.output_state) {
-            self.output_state = now;
+        let approximate_bytes = self.output.approximate_bytes();
+        let told = self.output_told.is_some_and(|(state, bytes)| {
+            discriminant(&state) == discriminant(&now) && bytes == approximate_bytes
+        });
+        if !told {
+            self.output_told = Some((now, approximate_bytes));
             self.tell(Message::Output {
                 state: now,
-                approximate_bytes: self.output.approximate_bytes(),
+                approximate_bytes,
             });
         }
     }

@@ -17,7 +17,7 @@ use super::{
         status::{Cause, ConditionKind, Desired, Reason, Stage, State},
         time::{Monotonic, Now, Timestamp},
     },
-    begin, executed,
+    begin, executed, facts,
 };
 
 /// `found` is the run that left a directory, if any did and it is not over.
@@ -27,6 +27,8 @@ pub(super) fn recover(
     found: Option<i64>,
     ctx: &Context,
 ) -> Vec<Effect> {
+    // Whether it answers is to be seen again.
+    facts::answered(life);
     match found {
         Some(id) if id > life.status.run_id => unseen(spec, life, id, ctx),
         Some(_) => same_run(spec, life, ctx),
@@ -69,6 +71,7 @@ pub(super) fn adopted(
 
 /// It never got to exec: as if it had not been launched yet.
 pub(super) fn not_begun(spec: &Spec, life: &mut Lifecycle, ctx: &Context) -> Vec<Effect> {
+    facts::answered(life);
     if life.status.desired != Desired::Running {
         life.run.get_or_insert_with(|| fresh(ctx));
         return super::end::ended(spec, life, ctx);
@@ -113,6 +116,7 @@ fn unseen(spec: &Spec, life: &mut Lifecycle, id: i64, ctx: &Context) -> Vec<Effe
     status.start_time = Timestamp::default();
     status.end_time = Timestamp::default();
     status.ready_time = Timestamp::default();
+    facts::forget(life);
     begin_anew(spec, life, ctx);
     vec![Effect::Adopt(id)]
 }

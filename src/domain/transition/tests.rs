@@ -12,6 +12,7 @@ use crate::domain::{
     time::{Monotonic, Now},
 };
 
+mod facts;
 mod recover;
 
 const PLAN: StopPlan = StopPlan {

@@ -6,14 +6,14 @@
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use nix::errno::Errno;
-use tokio::io::Ready;
+use tokio::{io::Ready, time::Instant};
 
 use super::{Answering, Client, EVENTS_WAITING_MAX, Phase, connection};
 use crate::{
-    domain::run::{Exit, Outcome, RunEvent, UnknownReason},
+    domain::run::{Exit, Outcome, OutputHealth, OutputState, RunEvent, UnknownReason},
     runner::{SignalError, Stopped, Written, connection::Heard, recovery::MainProcess},
     shim::{
-        protocol::{HELD_STDIN, HELD_TTY, Message, OLDEST, OutputState, VERSION},
+        protocol::{self as shim, HELD_STDIN, HELD_TTY, Message, OLDEST, VERSION},
         record::ProcessIdentity,
         sys,
     },
@@ -113,7 +113,10 @@ impl Client {
             Message::Warning(text) => {
                 tracing::warn!(name = %self.means.name, "its shim says: {text}");
             }
-            Message::Output { state, .. } => self.output(state),
+            Message::Output {
+                state,
+                approximate_bytes,
+            } => self.output(state, approximate_bytes),
             // Not said by a shim.
             Message::Define
             | Message::Adopt { .. }
@@ -126,10 +129,32 @@ impl Client {
         }
     }
 
-    fn output(&self, state: OutputState) {
+    fn output(&mut self, state: shim::OutputState, approximate_bytes: u64) {
+        let state = match state {
+            shim::OutputState::Intact => OutputState::Intact,
+            shim::OutputState::Blocked { errno } => OutputState::Blocked { errno },
+            shim::OutputState::Dropped { bytes } => OutputState::Dropped { bytes },
+        };
+        let health = OutputHealth {
+            state,
+            approximate_bytes,
+        };
+        self.output.hear(health, Instant::now());
+        self.tell_output();
+    }
+
+    /// Tells what is due to be told of the output.
+    pub(super) fn tell_output(&mut self) {
+        if let Some(health) = self.output.take(Instant::now()) {
+            self.log_output(health);
+            self.event(RunEvent::Output(health));
+        }
+    }
+
+    fn log_output(&self, health: OutputHealth) {
         let name = &self.means.name;
-        match state {
-            OutputState::Intact => tracing::info!(%name, "the output of a run is kept again"),
+        match health.state {
+            OutputState::Intact => tracing::debug!(%name, "the output of a run is kept"),
             OutputState::Blocked { errno } => {
                 let error = Errno::from_raw(errno).desc();
                 tracing::warn!(%name, error, "a run waits, because its output has no room");

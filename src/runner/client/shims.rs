@@ -151,6 +151,9 @@ impl Client {
     pub(super) fn report_silence(&mut self) {
         self.silent_until = None;
         tracing::warn!(name = %self.means.name, "the shim of a run does not answer");
+        if self.adopts && !self.begun_told && !self.exit_told {
+            self.event(RunEvent::Unresponsive(SILENCE_MAX));
+        }
     }
 
     pub(super) fn notice(&mut self, notice: Notice, stops: &mut watch::Receiver<Option<StopPlan>>) {

@@ -20,6 +20,7 @@ const SIGKILL: i32 = 9;
 pub(super) enum Begin {
     Launched,
     Adopted,
+    Silent(Duration),
     Ended(Outcome),
     NotBegun,
 }
@@ -54,6 +55,11 @@ impl Play {
         match std::mem::replace(&mut self.begin, Begin::Launched) {
             Begin::Launched => self.begin().await,
             Begin::Adopted => self.go_on().await,
+            Begin::Silent(silence) => {
+                self.tell(RunEvent::Unresponsive(silence)).await;
+                sleep_until(Instant::now() + silence).await;
+                self.go_on().await;
+            }
             Begin::Ended(outcome) => {
                 self.exited(outcome).await;
                 self.finish().await;
@@ -108,18 +114,18 @@ impl Play {
 
     /// `false` if it was stopped or ended before it started.
     async fn wait_for_start(&mut self, started: Instant, timers: &mut Timers) -> bool {
-        tokio::select! {
-            biased;
-            () = sleep_until(started) => true,
-            Ok(()) = self.stops.changed() => {
-                self.stop(timers);
-                false
-            }
-            Some(hand) = self.hand.recv() => {
-                self.take(hand).await;
-                false
+        while self.main_alive {
+            tokio::select! {
+                biased;
+                () = sleep_until(started) => return true,
+                Ok(()) = self.stops.changed() => {
+                    self.stop(timers);
+                    return false;
+                }
+                Some(hand) = self.hand.recv() => self.take(hand).await,
             }
         }
+        false
     }
 
     async fn step(&mut self, timers: &mut Timers) {
@@ -183,6 +189,7 @@ impl Play {
 
     async fn take(&mut self, hand: Hand) {
         match hand {
+            Hand::Tell(event) => self.tell(event).await,
             Hand::End(outcome) => self.exited(outcome).await,
             Hand::Release => self.script.survivors.clear(),
         }

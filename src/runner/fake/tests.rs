@@ -62,6 +62,8 @@ async fn all(events: &mut mpsc::Receiver<RunEvent>) -> Vec<String> {
             },
             RunEvent::Killing => "killing".to_owned(),
             RunEvent::Survivors(pids) => format!("survivors {pids:?}"),
+            RunEvent::Output(health) => format!("output {:?}", health.state),
+            RunEvent::Unresponsive(silence) => format!("unresponsive {silence:?}"),
             RunEvent::Empty => "empty".to_owned(),
         });
     }

@@ -135,6 +135,7 @@ impl Shim {
         }
         self.move_all_ready();
         let stored = self.output.finish(sys::wall_clock());
+        self.tell_output();
         let exit = self.exit.clone().unwrap_or_else(sys::lost_exit);
         self.write_exit(exit, true);
         failpoint::hit("before_empty");

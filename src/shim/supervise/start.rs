@@ -147,7 +147,7 @@ impl Shim {
             input: Input::default(),
             terminal: None,
             output,
-            output_state: OutputState::Intact,
+            output_told: Some((OutputState::Intact, 0)),
             stopping: Stopping::new(stop),
             kill_pause: KILL_PAUSE_MIN,
             look_pause: KILL_PAUSE_MIN,

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     domain::{
         lifecycle::Lifecycle,
+        run::{OutputHealth, OutputState, RunEvent},
         spec::Spec,
         status::{ConditionKind, Status},
         time::Timestamp,
@@ -309,6 +310,43 @@ async fn a_run_that_lives_is_adopted_and_obeys() {
     world.wait("web", Condition::Settled, Some(&ack)).await;
     assert_eq!(world.state("web").0, State::Stopped);
     assert_eq!(world.runner.launches(), 1, "nothing was launched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_does_not_answer_is_told_as_such_until_it_does() {
+    let silence = Duration::from_secs(2);
+    let mut takeover = takeover(State::Running);
+    takeover.left = vec![(3, Left::Silent(silence, Script::default()))];
+    let world = takeover.run().await;
+    quiesce().await;
+    assert_eq!(condition(&world, ConditionKind::Adopted), Some(false));
+    assert_eq!(world.state("web").0, State::Running, "nothing is guessed");
+    tokio::time::advance(silence).await;
+    quiesce().await;
+    assert_eq!(condition(&world, ConditionKind::Adopted), Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_output_is_kept_is_published_once_per_change() {
+    let mut takeover = takeover(State::Running);
+    takeover.left = vec![(3, running())];
+    let world = takeover.run().await;
+    quiesce().await;
+    let node = || world.supervisor.registry().get("web").unwrap();
+    let run = world.runner.run(0).await;
+    let before = node().version();
+    for state in [OutputState::Intact, OutputState::Blocked { errno: 28 }] {
+        for _ in 0..3 {
+            let health = OutputHealth {
+                state,
+                approximate_bytes: 0,
+            };
+            run.tell(RunEvent::Output(health)).await;
+            quiesce().await;
+        }
+    }
+    assert_eq!(condition(&world, ConditionKind::LogsIntact), Some(false));
+    assert_eq!(node().version(), before + 1, "of six that were told");
 }
 
 #[tokio::test(start_paused = true)]

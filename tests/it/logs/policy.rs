@@ -1,11 +1,11 @@
 //! What a log policy asks for, seen from outside.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use procession::grpc::proto;
 
 use super::create;
-use crate::daemon::support::{Client, Daemon, eventually, sh};
+use crate::daemon::support::{Client, Daemon, PATIENCE, eventually, sh};
 
 const KIB: i64 = 1024;
 
@@ -91,6 +91,106 @@ async fn a_policy_that_cannot_be_kept_is_refused_by_its_field() {
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     let field = "spec.stdio.log_policy.segment_bytes";
     assert!(refused.message().contains(field), "{refused:?}");
+    drop(client);
+    daemon.ended().await;
+}
+
+/// Whether `LogsIntact` holds, with its reason and message.
+async fn logs_intact(client: &mut Client) -> Option<(bool, String, String)> {
+    let status = got(client).await.status.unwrap_or_default();
+    let is_it = |condition: &proto::Condition| condition.r#type == "LogsIntact";
+    let condition = status.conditions.into_iter().find(is_it)?;
+    let holds = condition.status() == proto::ConditionStatus::True;
+    Some((holds, condition.reason, condition.message))
+}
+
+/// Waits until `LogsIntact` has this reason; then whether it holds, with its message.
+async fn until_told(client: &mut Client, reason: &str) -> (bool, String) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match logs_intact(client).await {
+            Some((holds, now, message)) if now == reason => return (holds, message),
+            other => assert!(Instant::now() < deadline, "never {reason}: {other:?}"),
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// `script` with `full_action`, started where its output has no place.
+async fn start_without_a_place(
+    daemon: &Daemon,
+    client: &mut Client,
+    script: &str,
+    full_action: proto::LogFullAction,
+) -> PathBuf {
+    let policy = proto::LogPolicy {
+        full_action: full_action.into(),
+        ..Default::default()
+    };
+    let mut process = keeping(sh("web", script), policy);
+    process.spec.get_or_insert_default().autostart = false;
+    create(client, process).await;
+    let place = directory(daemon, client).await;
+    std::fs::write(&place, "in the way").unwrap();
+    start(client).await;
+    place
+}
+
+async fn start(client: &mut Client) {
+    let request = proto::StartProcessRequest {
+        name: "web".to_owned(),
+        ..Default::default()
+    };
+    client.start_process(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_whose_output_has_no_place_waits_and_loses_nothing() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let script = "seq 1 50000; echo end; exec sleep 1000";
+    let block = proto::LogFullAction::Block;
+    let place = start_without_a_place(&daemon, &mut client, script, block).await;
+    let (holds, message) = until_told(&mut client, "BLOCKED").await;
+    assert!(!holds && message.contains("the run waits"), "{message}");
+    std::fs::remove_file(&place).unwrap();
+    assert_eq!(
+        until_told(&mut client, "INTACT").await,
+        (true, String::new())
+    );
+    let lines = eventually("the end", || {
+        let lines = super::shown(&daemon, &["web", "-n", "100000"]);
+        (lines.last()?["text"] == "end").then_some(lines)
+    });
+    assert_eq!(lines.len(), 50_001, "none is missing");
+    drop(client);
+    daemon.ended().await;
+}
+
+#[tokio::test]
+async fn a_run_whose_output_may_be_dropped_goes_on_and_is_told_of_until_the_next() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let mark = daemon.directory().join("mark");
+    let script = format!("seq 1 200000; touch {mark:?}; exec sleep 1000");
+    let action = proto::LogFullAction::Drop;
+    let place = start_without_a_place(&daemon, &mut client, &script, action).await;
+    eventually("it has written all of it", || mark.exists().then_some(()));
+    let (holds, message) = until_told(&mut client, "DROPPED").await;
+    assert!(!holds && message.starts_with("at least "), "{message}");
+    std::fs::remove_file(&place).unwrap();
+    let request = proto::StopProcessRequest {
+        name: "web".to_owned(),
+        wait: Some(proto::WaitOptions {
+            condition: proto::WaitCondition::Settled.into(),
+            timeout: None,
+        }),
+        ..Default::default()
+    };
+    client.stop_process(request).await.unwrap();
+    assert!(logs_intact(&mut client).await.is_some(), "of the last run");
+    start(&mut client).await;
+    assert_eq!(logs_intact(&mut client).await, None, "of a new one");
     drop(client);
     daemon.ended().await;
 }

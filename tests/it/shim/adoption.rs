@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use procession::{
     domain::{
         id::Uid,
-        run::{Exit, Outcome, RunEvent, SignalScope, UnknownReason},
+        run::{Exit, Outcome, OutputState, RunEvent, SignalScope, UnknownReason},
     },
     runner::{Runner, ShimRunner},
 };
@@ -298,9 +298,34 @@ fn a_stopped_shim_holds_nobody_else_up() {
             stop(running).await;
         }
         assert!(alive(stuck.pid), "nobody was told to end it");
+        let silence = RunEvent::Unresponsive(Duration::from_secs(2));
+        assert_eq!(silent.next().await, Some(silence));
         kill(stuck.shim, Signal::SIGCONT);
         assert_eq!(adopted(&mut silent).await, stuck.pid);
         assert_eq!(stop(&mut silent).await, Outcome::Signal(libc::SIGTERM));
+    });
+}
+
+#[test]
+fn a_new_shim_tells_that_output_is_kept_though_nothing_was_lost_by_it() {
+    let place = Place::new();
+    block_on(async {
+        let launch = launch(&["sh", "-c", "echo one; exec sleep 1000"]);
+        let in_the_way = place.dirs().logs.join(launch.uid.to_string());
+        std::fs::write(&in_the_way, "").unwrap();
+        let mut running = begin_in(&place.dirs(), &place.runner, launch);
+        let told = |wanted: OutputState| move |event: &RunEvent| matches!(event, RunEvent::Output(told) if told.state == wanted);
+        let blocked = OutputState::Blocked {
+            errno: libc::ENOTDIR,
+        };
+        running.until(told(blocked)).await;
+        let shim = running.owner().unwrap();
+        kill(shim, Signal::SIGSTOP);
+        std::fs::remove_file(&in_the_way).unwrap();
+        kill(shim, Signal::SIGKILL);
+        running.until(told(OutputState::Intact)).await;
+        assert_eq!(running.line().await, "one");
+        assert_eq!(stop(&mut running).await, Outcome::Signal(libc::SIGTERM));
     });
 }
 

@@ -217,7 +217,13 @@ impl Running {
                 _ => None,
             })
             .collect();
-        let at = |wanted: fn(&RunEvent) -> bool| self.seen.iter().position(wanted);
+        // What is told of its output may come anywhere.
+        let steps = || {
+            self.seen
+                .iter()
+                .filter(|e| !matches!(e, RunEvent::Output(_)))
+        };
+        let at = |wanted: fn(&RunEvent) -> bool| steps().position(wanted);
         let spawned = at(|event| matches!(event, RunEvent::Spawned { .. }));
         let started = at(|event| *event == RunEvent::Started);
         let exited = at(|event| matches!(event, RunEvent::Exited(_)));
@@ -231,7 +237,7 @@ impl Running {
         assert!(started < exited, "{:?}", self.seen);
         assert_eq!(
             at(|event| *event == RunEvent::Empty),
-            Some(self.seen.len() - 1),
+            Some(steps().count() - 1),
             "{:?}",
             self.seen
         );
