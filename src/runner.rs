@@ -77,6 +77,9 @@ pub trait Run: Send + Sync {
     /// instance with a shorter grace; SIGKILL once begun is not taken back.
     fn stop(&self, plan: StopPlan);
 
+    /// Keeps its output like this from now on, whichever shim it has.
+    fn keep_output(&self, policy: LogPolicy);
+
     /// Sends signal `number` to `scope`.
     fn signal(&self, number: i32, scope: SignalScope) -> Answer;
 
@@ -202,6 +205,8 @@ pub struct Adopt {
     pub name: ProcessName,
     /// For what is left, where no record tells.
     pub stop: StopPlan,
+    /// How its output is kept from now on. Default: as before.
+    pub log_policy: Option<LogPolicy>,
 }
 
 /// Where runs leave what outlives the daemon.
@@ -255,6 +260,7 @@ pub(crate) struct Program {
 struct ShimRun {
     requests: mpsc::Sender<client::Request>,
     stop: watch::Sender<Option<StopPlan>>,
+    log_policy: watch::Sender<Option<LogPolicy>>,
 }
 
 // === impl Dirs ===
@@ -381,6 +387,15 @@ impl ShimRunner {
     ) -> Box<dyn Run> {
         let (requests, waiting_requests) = mpsc::channel(REQUESTS_MAX);
         let (stop, stops) = watch::channel(None);
+        let known = match &origin {
+            client::Origin::Launch(_) => None, // it is in the definition
+            client::Origin::Adopt(_, policy) => *policy,
+        };
+        let (log_policy, log_policies) = watch::channel(known);
+        let wishes = client::Wishes {
+            stops,
+            log_policies,
+        };
         let means = client::Means {
             spawner: self.spawner,
             program: Arc::clone(&self.program),
@@ -392,10 +407,14 @@ impl ShimRunner {
             means,
             origin,
             waiting_requests,
-            stops,
+            wishes,
             events,
         ));
-        Box::new(ShimRun { requests, stop })
+        Box::new(ShimRun {
+            requests,
+            stop,
+            log_policy,
+        })
     }
 }
 
@@ -432,7 +451,7 @@ impl Runner for ShimRunner {
     }
 
     fn adopt(&self, adopt: Adopt, events: mpsc::Sender<RunEvent>) -> Box<dyn Run> {
-        let origin = client::Origin::Adopt(adopt.stop);
+        let origin = client::Origin::Adopt(adopt.stop, adopt.log_policy);
         self.drive(adopt.uid, adopt.run_id, adopt.name, origin, events)
     }
 
@@ -538,6 +557,10 @@ impl ShimRun {
 impl Run for ShimRun {
     fn stop(&self, plan: StopPlan) {
         self.stop.send_replace(Some(plan));
+    }
+
+    fn keep_output(&self, policy: LogPolicy) {
+        self.log_policy.send_replace(Some(policy));
     }
 
     fn signal(&self, number: i32, scope: SignalScope) -> Answer {

@@ -23,7 +23,7 @@ use tokio::{
 
 use self::output::OutputNews;
 use super::{
-    Program, REQUESTS_MAX, SignalError, Stopped, Write, Written,
+    LogPolicy, Program, REQUESTS_MAX, SignalError, Stopped, Write, Written,
     connection::{self, Connection},
     look::Found,
     recovery::MainProcess,
@@ -53,7 +53,13 @@ pub(super) enum Origin {
     /// It begins now.
     Launch(Box<Definition>),
     /// An earlier daemon began it.
-    Adopt(StopPlan),
+    Adopt(StopPlan, Option<LogPolicy>),
+}
+
+/// What is wanted of a run, whichever shim it has: each is told the last of both.
+pub(super) struct Wishes {
+    pub(super) stops: watch::Receiver<Option<StopPlan>>,
+    pub(super) log_policies: watch::Receiver<Option<LogPolicy>>,
 }
 
 /// Something to be answered.
@@ -157,7 +163,7 @@ pub(super) async fn drive(
     means: Means,
     origin: Origin,
     mut requests: mpsc::Receiver<Request>,
-    mut stops: watch::Receiver<Option<StopPlan>>,
+    mut wishes: Wishes,
     events: mpsc::Sender<RunEvent>,
 ) {
     // A sender is kept, so that receiving never ends.
@@ -178,10 +184,13 @@ pub(super) async fn drive(
                 // Nobody listens; the run goes on all the same.
                 Err(_) => client.waiting.clear(),
             },
-            Some(notice) = incoming.recv(), if taking => client.notice(notice, &mut stops),
+            Some(notice) = incoming.recv(), if taking => client.notice(notice, &mut wishes),
             ready = readiness(client.connection.as_ref()), if taking => client.converse(ready),
-            found = finding(&mut client.looking), if taking => client.found(found, &mut stops),
-            Ok(()) = stops.changed(), if client.phase == Phase::Connected => client.stop(&mut stops),
+            found = finding(&mut client.looking), if taking => client.found(found, &mut wishes),
+            Ok(()) = wishes.stops.changed(), if client.phase == Phase::Connected =>
+                client.stop(&mut wishes),
+            Ok(()) = wishes.log_policies.changed(), if client.phase == Phase::Connected =>
+                client.keep_output(&mut wishes),
             Some(request) = requests.recv(), if client.takes_requests() =>
                 client.request(request),
             () = at(silent_until), if silent_until.is_some() => client.report_silence(),
@@ -254,7 +263,7 @@ impl Client {
     fn new(means: Means, origin: Origin, notices: mpsc::Sender<Notice>) -> Self {
         let (kill_timeout, definition) = match origin {
             Origin::Launch(definition) => (definition.stop.kill_timeout, Some(definition)),
-            Origin::Adopt(stop) => (stop.kill_timeout, None),
+            Origin::Adopt(stop, _) => (stop.kill_timeout, None),
         };
         let mut client = Self {
             means,
@@ -296,10 +305,17 @@ impl Client {
 }
 
 impl Client {
-    fn stop(&mut self, stops: &mut watch::Receiver<Option<StopPlan>>) {
-        let plan = *stops.borrow_and_update();
+    fn stop(&mut self, wishes: &mut Wishes) {
+        let plan = *wishes.stops.borrow_and_update();
         if let (Some(plan), Some(connection)) = (plan, &mut self.connection) {
             connection.send(&Message::Stop(plan));
+        }
+    }
+
+    fn keep_output(&mut self, wishes: &mut Wishes) {
+        let policy = *wishes.log_policies.borrow_and_update();
+        if let (Some(policy), Some(connection)) = (policy, &mut self.connection) {
+            connection.send(&Message::Keep(policy));
         }
     }
 

@@ -17,7 +17,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::play::{Begin, Play};
 use super::{
-    Adopt, Answer, Launch, Run, Runner, SignalError, Stopped, Write, WriteAnswer, Written,
+    Adopt, Answer, Launch, LogPolicy, Run, Runner, SignalError, Stopped, Write, WriteAnswer,
+    Written,
 };
 use crate::domain::{
     id::Uid,
@@ -67,6 +68,8 @@ pub enum Left {
 pub enum Asked {
     /// [`Run::stop`].
     Stop(StopPlan),
+    /// [`Run::keep_output`].
+    Keep(LogPolicy),
     /// [`Run::signal`].
     Signal(i32, SignalScope),
     /// [`Run::freeze`].
@@ -345,6 +348,10 @@ impl Run for Handle {
     fn stop(&self, plan: StopPlan) {
         self.note(Asked::Stop(plan));
         self.stop.send_replace(Some(plan));
+    }
+
+    fn keep_output(&self, policy: LogPolicy) {
+        self.note(Asked::Keep(policy));
     }
 
     fn signal(&self, number: i32, scope: SignalScope) -> Answer {

@@ -153,6 +153,14 @@ impl Output {
         });
     }
 
+    /// Keeps it like this from now on; what is stored already, too.
+    pub(crate) fn keep(&mut self, policy: Policy, now: Timestamp) {
+        self.policy = policy;
+        if let Some(log) = &mut self.log {
+            log.keep(policy, now);
+        }
+    }
+
     /// What to wait for now, until it is readable: no pipe that has ended, and
     /// none while nothing can be stored or after the run was told to be over.
     pub(crate) fn polls(&self) -> Vec<(Stream, BorrowedFd<'_>)> {

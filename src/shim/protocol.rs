@@ -17,7 +17,10 @@ use self::values::{
     write_spawn_error,
 };
 pub(crate) use self::values::{read_exit, read_plan, write_exit, write_plan};
-use super::codec::{DecodeError, Reader, Writer, crc32};
+use super::{
+    codec::{DecodeError, Reader, Writer, crc32},
+    output::Policy,
+};
 use crate::domain::run::{Exit, SignalScope, SpawnError, StopPlan};
 
 /// Bytes of the largest message, header included.
@@ -188,6 +191,8 @@ pub(crate) enum Message {
         /// Characters of a line.
         columns: u16,
     },
+    /// Keep output like this from now on.
+    Keep(Policy),
 }
 
 // === impl Step ===
@@ -299,6 +304,7 @@ impl Message {
             Self::Write { .. } => 18,
             Self::Written { .. } => 19,
             Self::Resize { .. } => 20,
+            Self::Keep(_) => 21,
         }
     }
 
@@ -369,6 +375,7 @@ impl Message {
                 w.u16(*rows);
                 w.u16(*columns);
             }
+            Self::Keep(policy) => policy.encode(w),
         }
     }
 
@@ -427,6 +434,7 @@ impl Message {
                 rows: r.u16()?,
                 columns: r.u16()?,
             },
+            21 => Self::Keep(Policy::decode(r)?),
             other => return Err(DecodeError::Type(other)),
         })
     }

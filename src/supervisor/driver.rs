@@ -415,6 +415,7 @@ impl Driver {
             .register(look_again, &old.config.dependencies, &config.dependencies);
         self.spec = Arc::new(self.next_spec(config));
         self.apply(Event::Configured { cause, stale });
+        self.tell_changes(&old);
     }
 
     pub(super) fn next_spec(&self, config: Config) -> Spec {

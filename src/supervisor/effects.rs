@@ -110,9 +110,19 @@ impl Driver {
             run_id,
             name: self.spec.name.clone(),
             stop: self.spec.config.stop.plan(),
+            log_policy: Some(log_policy(&self.spec)),
         };
         let handle = self.shared.runner.adopt(adopt, sender);
         self.run = Some(self.live(handle, events));
+    }
+
+    /// What can be changed while it runs.
+    pub(super) fn tell_changes(&self, old: &Spec) {
+        let policy = log_policy(&self.spec);
+        let handle = self.run.as_ref().and_then(|run| run.handle.as_ref());
+        if let (Some(handle), true) = (handle, policy != log_policy(old)) {
+            handle.keep_output(policy);
+        }
     }
 
     fn live(&self, handle: Box<dyn Run>, events: mpsc::Receiver<RunEvent>) -> LiveRun {
@@ -306,7 +316,7 @@ pub(super) fn launch_of(
         oom_score_adj: config.oom_score_adj,
         rlimits,
         stdin: stdin(&config.stdio),
-        log_policy: log_policy(config.stdio.log_policy.as_ref()),
+        log_policy: log_policy(spec),
         merge_stderr: config.stdio.merge_stderr,
         stop: config.stop.plan(),
     }
@@ -321,8 +331,8 @@ fn stdin(stdio: &spec::Stdio) -> Stdin {
     }
 }
 
-fn log_policy(asked: Option<&spec::LogPolicy>) -> LogPolicy {
-    let asked = asked.cloned().unwrap_or_default();
+fn log_policy(spec: &Spec) -> LogPolicy {
+    let asked = spec.config.stdio.log_policy.clone().unwrap_or_default();
     LogPolicy {
         max_bytes: asked.max_bytes(),
         segment_bytes: u64::try_from(asked.segment_bytes).unwrap_or_default(),

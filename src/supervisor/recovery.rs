@@ -139,6 +139,7 @@ impl Inner {
             run_id,
             name,
             stop,
+            log_policy: None,
         };
         // BOUND: RUN_EVENTS_MAX; the run protocol has fewer events.
         let (sender, mut events) = mpsc::channel(RUN_EVENTS_MAX);

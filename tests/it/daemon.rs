@@ -9,7 +9,7 @@
 
 mod api;
 mod attach;
-mod calls;
+pub(crate) mod calls;
 mod changes;
 mod cli;
 mod ends;

@@ -9,6 +9,7 @@ mod adoption;
 mod ends;
 #[cfg(debug_assertions)]
 mod failpoints;
+mod policy;
 mod setup;
 mod stdin;
 mod stops;

@@ -27,7 +27,7 @@ pub(crate) struct Stdio {
 }
 
 /// What is kept of the output. Whole segments are dropped, oldest first, when
-/// another one is begun; a change holds from the next run on.
+/// another one is begun. A change holds at once, also for a run that goes on.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogPolicy {

@@ -59,11 +59,10 @@ impl Config {
             "spec.stdio.stdin_file",
             true,
         );
-        // A shim keeps output as it was told when its run began.
         note(
             a.stdio.log_policy != b.stdio.log_policy,
             "spec.stdio.log_policy",
-            true,
+            false,
         );
         // Live application by prlimit comes with the limits themselves.
         let limits = a.rlimits != b.rlimits || a.open_files_max != b.open_files_max;
@@ -113,7 +112,7 @@ mod tests {
                 },
                 Change {
                     path: "spec.stdio.log_policy",
-                    needs_restart: true
+                    needs_restart: false
                 },
                 Change {
                     path: "spec.nice",

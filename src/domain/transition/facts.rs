@@ -73,7 +73,7 @@ fn blocked(errno: i32) -> String {
     let error = std::io::Error::from_raw_os_error(errno);
     format!(
         "its output cannot be stored ({error}), so the run waits when it writes and nothing is \
-         lost; make room where the logs are, or set log_policy.full_action to DROP for the next run"
+         lost; make room where the logs are, or set log_policy.full_action to DROP"
     )
 }
 
@@ -81,7 +81,7 @@ fn dropped(bytes: u64) -> String {
     format!(
         "at least {bytes} bytes of output of this run could not be stored and were dropped; gaps \
          in its log count them all; make room where the logs are, or set log_policy.full_action \
-         to BLOCK for the next run, which then waits and loses nothing"
+         to BLOCK, so that it waits and loses nothing more"
     )
 }
 

@@ -121,6 +121,7 @@ impl Client {
             Message::Define
             | Message::Adopt { .. }
             | Message::Stop(_)
+            | Message::Keep(_)
             | Message::Signal { .. }
             | Message::Freeze
             | Message::Thaw

@@ -3,14 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
-use super::{Client, DEATHS_MAX, DEATHS_WITHIN, LOOKS, PAUSE_MAX, PAUSE_MIN, Phase, SILENCE_MAX};
+use super::{
+    Client, DEATHS_MAX, DEATHS_WITHIN, LOOKS, PAUSE_MAX, PAUSE_MIN, Phase, SILENCE_MAX, Wishes,
+};
 use crate::{
-    domain::run::{RunEvent, SpawnError, StopPlan},
+    domain::run::{RunEvent, SpawnError},
     runner::{
         SignalError,
         connection::Connection,
@@ -62,7 +61,7 @@ impl Client {
         self.look_after(self.pause);
     }
 
-    pub(super) fn found(&mut self, found: Found, stops: &mut watch::Receiver<Option<StopPlan>>) {
+    pub(super) fn found(&mut self, found: Found, wishes: &mut Wishes) {
         self.looking = None;
         match found {
             Found::NotBegun => self.not_begun(),
@@ -73,7 +72,7 @@ impl Client {
             Found::Shim { ctl, record } => {
                 self.record = record.or(self.record.take());
                 match Connection::meet(ctl) {
-                    Ok(connection) => self.connected(connection, stops),
+                    Ok(connection) => self.connected(connection, wishes),
                     Err(error) => {
                         tracing::error!(name = %self.means.name, %error, "cannot watch a shim's socket");
                         self.look_later();
@@ -136,16 +135,13 @@ impl Client {
         self.record = Some(record.clone());
     }
 
-    pub(super) fn connected(
-        &mut self,
-        connection: Connection,
-        stops: &mut watch::Receiver<Option<StopPlan>>,
-    ) {
+    pub(super) fn connected(&mut self, connection: Connection, wishes: &mut Wishes) {
         self.phase = Phase::Connected;
         self.connection = Some(connection);
         self.answered = false;
         self.silent_until = Some(Instant::now() + SILENCE_MAX);
-        self.stop(stops);
+        self.keep_output(wishes);
+        self.stop(wishes);
     }
 
     pub(super) fn report_silence(&mut self) {
@@ -156,12 +152,12 @@ impl Client {
         }
     }
 
-    pub(super) fn notice(&mut self, notice: Notice, stops: &mut watch::Receiver<Option<StopPlan>>) {
+    pub(super) fn notice(&mut self, notice: Notice, wishes: &mut Wishes) {
         match notice {
             Notice::Spawned { shim_pid, ctl } => {
                 self.shim_pid = shim_pid;
                 match Connection::new(ctl) {
-                    Ok(connection) => self.connected(connection, stops),
+                    Ok(connection) => self.connected(connection, wishes),
                     Err(error) => {
                         tracing::error!(name = %self.means.name, %error, "cannot watch a shim's socket");
                         self.look_after(PAUSE_MIN);

@@ -324,6 +324,14 @@ impl Log {
         Ok(())
     }
 
+    /// From now on.
+    pub(super) fn keep(&mut self, policy: Policy, now: Timestamp) {
+        if self.policy != policy {
+            self.policy = policy;
+            self.retain(now);
+        }
+    }
+
     /// Removes segments that are not to be kept. What cannot be removed now is
     /// removed another time.
     pub(super) fn retain(&self, now: Timestamp) {

@@ -96,6 +96,7 @@ fn messages() -> impl Strategy<Value = Message> {
             close,
         }),
         any::<(u16, u16)>().prop_map(|(rows, columns)| Message::Resize { rows, columns }),
+        policies().prop_map(Message::Keep),
         any::<(u64, i32, u64)>().prop_map(|(seq, errno, total)| Message::Written {
             seq,
             errno,

@@ -21,6 +21,7 @@ use nix::{
 use super::Shim;
 use crate::shim::{
     ctl::{self, Received},
+    output::Policy,
     protocol::{HELD_STDIN, MESSAGE_BYTES_MAX, Message},
     sys,
 };
@@ -217,6 +218,7 @@ impl Shim {
                         let (errno, total) = self.write(offset, &bytes, close);
                         self.link.send(&Message::Written { seq, errno, total });
                     }
+                    Ok((_, Message::Keep(policy))) => self.keep_output(policy),
                     // Refused, or of no meaning here.
                     Ok(_) | Err(_) => {}
                 },
@@ -237,6 +239,20 @@ impl Shim {
             self.tell_spawned();
         }
         written
+    }
+
+    /// Each daemon says it when it comes, so that a shim that could not record it
+    /// does not differ for long.
+    fn keep_output(&mut self, policy: Policy) {
+        self.output.keep(policy, sys::wall_clock());
+        let record = self.record.as_mut();
+        let Some(record) = record.filter(|record| record.log_policy != policy) else {
+            return;
+        };
+        record.log_policy = policy;
+        if let Err(error) = self.dir.write_run(record) {
+            self.warn("run record", &error);
+        }
     }
 
     /// Tells the daemon, and each later one too.

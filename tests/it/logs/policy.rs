@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Instant};
 use procession::grpc::proto;
 
 use super::create;
-use crate::daemon::support::{Client, Daemon, PATIENCE, eventually, sh};
+use crate::daemon::{
+    calls,
+    support::{Client, Daemon, PATIENCE, eventually, sh},
+};
 
 const KIB: i64 = 1024;
 
@@ -191,6 +194,76 @@ async fn a_run_whose_output_may_be_dropped_goes_on_and_is_told_of_until_the_next
     assert!(logs_intact(&mut client).await.is_some(), "of the last run");
     start(&mut client).await;
     assert_eq!(logs_intact(&mut client).await, None, "of a new one");
+    drop(client);
+    daemon.ended().await;
+}
+
+/// Which run it is at, and with which process.
+fn run(process: &proto::Process) -> (i32, i64) {
+    let status = calls::status(process);
+    (status.pid, status.run_id)
+}
+
+/// The same process with another policy; it must go on as it is.
+async fn change(client: &mut Client, policy: proto::LogPolicy) {
+    let before = got(client).await;
+    let same = proto::Process {
+        name: before.name.clone(),
+        spec: before.spec.clone(),
+        ..Default::default()
+    };
+    calls::apply(client, vec![keeping(same, policy)]).await;
+    let after = got(client).await;
+    assert_eq!(run(&after), run(&before), "it went on");
+}
+
+#[tokio::test]
+async fn a_run_that_waits_goes_on_when_its_output_may_be_dropped() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let mark = daemon.directory().join("mark");
+    let script = format!("seq 1 200000; touch {mark:?}; exec sleep 1000");
+    let block = proto::LogFullAction::Block;
+    start_without_a_place(&daemon, &mut client, &script, block).await;
+    until_told(&mut client, "BLOCKED").await;
+    assert!(!mark.exists());
+    let drops = proto::LogPolicy {
+        full_action: proto::LogFullAction::Drop.into(),
+        ..Default::default()
+    };
+    change(&mut client, drops).await;
+    eventually("it has written all of it", || mark.exists().then_some(()));
+    until_told(&mut client, "DROPPED").await;
+    drop(client);
+    daemon.replace();
+    let mut client = daemon.client().await;
+    until_told(&mut client, "DROPPED").await;
+    drop(client);
+    daemon.ended().await;
+}
+
+#[tokio::test]
+async fn a_log_that_may_be_smaller_is_cut_at_once() {
+    let daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let policy = |max_segments| proto::LogPolicy {
+        max_bytes: 1024 * KIB,
+        segment_bytes: 16 * KIB,
+        max_segments,
+        ..Default::default()
+    };
+    let script = "seq 1 100000; echo end; exec sleep 1000";
+    create(&mut client, keeping(sh("web", script), policy(0))).await;
+    eventually("the end", || {
+        let lines = super::shown(&daemon, &["web", "-n", "1"]);
+        lines.iter().any(|line| line["text"] == "end").then_some(())
+    });
+    let directory = directory(&daemon, &mut client).await;
+    assert!(segments(&directory).len() > 10);
+    change(&mut client, policy(2)).await;
+    eventually("two are left", || {
+        (segments(&directory).len() == 2).then_some(())
+    });
     drop(client);
     daemon.ended().await;
 }

@@ -14,7 +14,7 @@ use procession::{
         id::Uid,
         run::{Exit, Outcome, OutputState, RunEvent, SignalScope, UnknownReason},
     },
-    runner::{Runner, ShimRunner},
+    runner::{LogPolicy, Runner, ShimRunner},
 };
 use tempfile::TempDir;
 
@@ -28,9 +28,9 @@ pub(super) struct Place {
 
 /// Whom a run was left by.
 pub(super) struct Left {
-    uid: Uid,
-    pid: i32,
-    shim: i32,
+    pub(super) uid: Uid,
+    pub(super) pid: i32,
+    pub(super) shim: i32,
 }
 
 impl Place {
@@ -63,7 +63,12 @@ impl Place {
     }
 
     pub(super) fn adopt(&self, uid: Uid) -> Running {
-        adopt(&self.dirs(), &self.runner, uid)
+        self.adopt_to_keep(uid, None)
+    }
+
+    /// With another policy for its output.
+    pub(super) fn adopt_to_keep(&self, uid: Uid, policy: Option<LogPolicy>) -> Running {
+        adopt(&self.dirs(), &self.runner, uid, policy)
     }
 
     pub(super) fn directory(&self, uid: Uid) -> std::path::PathBuf {
@@ -96,7 +101,7 @@ async fn ended(running: &mut Running) -> Exit {
     }
 }
 
-async fn adopted(running: &mut Running) -> i32 {
+pub(super) async fn adopted(running: &mut Running) -> i32 {
     match running.next().await {
         Some(RunEvent::Adopted { pid, .. }) => pid,
         other => panic!("{other:?}"),

@@ -133,13 +133,19 @@ pub(crate) fn begin_in(dirs: &Dirs, runner: &dyn Runner, launch: Launch) -> Runn
 }
 
 /// Takes over run 1 of `uid`, as a daemon that has just started.
-pub(crate) fn adopt(dirs: &Dirs, runner: &dyn Runner, uid: Uid) -> Running {
+pub(crate) fn adopt(
+    dirs: &Dirs,
+    runner: &dyn Runner,
+    uid: Uid,
+    log_policy: Option<LogPolicy>,
+) -> Running {
     let (sender, events) = mpsc::channel(16);
     let adopt = Adopt {
         uid,
         run_id: 1,
         name: ProcessName::new("test").unwrap(),
         stop: plan(SignalScope::Tree, Duration::from_millis(200)),
+        log_policy,
     };
     Running::new(dirs, uid, runner.adopt(adopt, sender), events)
 }

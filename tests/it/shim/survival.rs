@@ -182,7 +182,7 @@ async fn runs_of_a_killed_daemon_go_on_and_are_taken_over() {
     }
     assert_eq!(found.len(), 2);
     for (uid, pid) in runs {
-        let mut running = adopt(&dirs, &runner, uid);
+        let mut running = adopt(&dirs, &runner, uid, None);
         match running.next().await.unwrap() {
             RunEvent::Adopted {
                 pid: now, started, ..

@@ -102,6 +102,7 @@ fn told() -> Vec<(&'static str, Message)> {
                 columns: 80,
             },
         ),
+        ("keep", Message::Keep(run_record().log_policy)),
     ]
 }
 
