@@ -89,6 +89,7 @@ reasons! {
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted;
     Overloaded = "OVERLOADED", Unavailable;
     StoreReadOnly = "STORE_READ_ONLY", Unavailable;
+    LogsUnreadable = "LOGS_UNREADABLE", Unavailable;
     Starting = "STARTING", Unavailable;
     ShuttingDown = "SHUTTING_DOWN", Unavailable;
     StreamMaxAge = "STREAM_MAX_AGE", Unavailable;

@@ -22,6 +22,9 @@ pub(super) const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 /// otherwise.
 pub(super) const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(15);
 
+/// When to try again what cannot be read.
+const UNREADABLE_DELAY: Duration = Duration::from_secs(5);
+
 /// The last message of a stream that is ended on purpose.
 pub(super) fn closing(reason: CloseReason) -> proto::WatchClosing {
     let wire = match reason {
@@ -49,9 +52,8 @@ pub(super) fn closed(reason: CloseReason) -> Status {
 /// The files of captured output cannot be opened or read now.
 pub(super) fn output_unreadable(error: &io::Error) -> Status {
     tracing::warn!(%error, "captured output cannot be read");
-    Status::unavailable(format!(
-        "captured output cannot be read now: {error}; try again"
-    ))
+    let message = format!("captured output cannot be read now: {error}; try again");
+    status::retry_later(Reason::LogsUnreadable, message, UNREADABLE_DELAY)
 }
 
 /// How long a client should wait before it comes back.
@@ -59,5 +61,21 @@ const fn retry_delay(reason: CloseReason) -> Duration {
     match reason {
         CloseReason::Shutdown => Duration::from_secs(1),
         CloseReason::MaxStreamAge => Duration::from_millis(100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    #[test]
+    fn output_that_cannot_be_read_says_why_and_when_to_try_again() {
+        let status = output_unreadable(&io::Error::from_raw_os_error(libc::EIO));
+        assert_eq!(status.code(), tonic::Code::Unavailable);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "LOGS_UNREADABLE");
+        assert!(details.retry_info().unwrap().retry_delay.is_some());
     }
 }
