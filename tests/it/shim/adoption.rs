@@ -400,6 +400,7 @@ fn seal(bytes: &mut [u8]) {
     bytes[12..16].copy_from_slice(&(!crc).to_le_bytes());
 }
 
+/// What nobody else may end; it has no children.
 fn end_by_hand(pid: i32) {
     kill(pid, Signal::SIGKILL);
     block_on(eventually("it is gone", || !alive(pid)));
@@ -410,7 +411,7 @@ fn a_stranger_with_the_pid_of_a_run_is_never_signalled() {
     // Without a cgroup, which would prove that it is none.
     let mut place = Place::new();
     place.runner = place.runner.without_cgroups();
-    let left = place.leave("while :; do sleep 1000; done", async |_| {});
+    let left = place.leave("exec sleep 1000", async |_| {});
     forge(&place, &left, |bytes| {
         let at = start_ticks_at(bytes);
         bytes[at] ^= 1;
@@ -431,7 +432,7 @@ fn a_stranger_with_the_pid_of_a_run_is_never_signalled() {
 #[test]
 fn after_a_reboot_nothing_is_signalled() {
     let place = Place::new();
-    let left = place.leave("while :; do sleep 1000; done", async |_| {});
+    let left = place.leave("exec sleep 1000", async |_| {});
     forge(&place, &left, |bytes| bytes[20] = b'x');
     block_on(async {
         let mut running = place.adopt(left.uid);
