@@ -10,6 +10,7 @@ mod batch;
 mod call;
 mod configure;
 mod control;
+mod earlier;
 mod explain;
 mod read;
 mod rpc;
@@ -23,7 +24,7 @@ use futures_util::Stream;
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
-use self::call::Call;
+use self::{call::Call, earlier::EarlierBatches};
 use super::{
     auth::Principal,
     convert::Unacceptable,
@@ -119,6 +120,7 @@ pub struct ProcessManagerService {
 struct Shared {
     setup: Setup,
     dedupe: Arc<Dedupe>,
+    earlier: EarlierBatches,
     pages: Pages,
 }
 
@@ -149,19 +151,19 @@ impl ProcessManagerService {
     #[must_use]
     pub fn new(mut setup: Setup) -> Self {
         let remembered = std::mem::take(&mut setup.remembered);
-        let shared = Shared {
+        let mut shared = Shared {
             setup,
             dedupe: Arc::default(),
+            earlier: EarlierBatches::default(),
             pages: Pages::default(),
         };
-        let service = Self {
+        for request in remembered {
+            shared.remember(&request);
+        }
+        Self {
             shared: Arc::new(shared),
             thread: None,
-        };
-        for request in remembered {
-            service.remember(&request);
         }
-        service
     }
 
     /// The same service, for `thread`.

@@ -9,6 +9,7 @@ use tonic::{Request, Status};
 use super::{
     BATCH_PROCESSES_MAX, ProcessManagerService, Prune,
     call::{Call, Done},
+    earlier::Earlier,
 };
 use crate::{
     domain::{
@@ -57,8 +58,13 @@ impl ProcessManagerService {
         let write = call
             .write("BatchApplyProcesses", &message.request_id, &message)?
             .unless(message.validate_only);
-        let batch = batch(message)?;
-        let prune = self.prune(&batch);
+        let mut batch = batch(message)?;
+        let mut prune = self.prune(&batch);
+        let mut done = Vec::new();
+        if let Some(earlier) = self.earlier(&write)? {
+            prune.retain(|name| self.is_left(&earlier, name));
+            done = earlier.out_of(&mut batch.drafts);
+        }
         let (then, validate_only) = (batch.then.unless(batch.validate_only), batch.validate_only);
         let (service, cause) = (self.clone(), write.cause.clone());
         let work = async move {
@@ -66,9 +72,10 @@ impl ProcessManagerService {
             let items = supervisor
                 .apply_batch(batch.drafts, prune, batch.rollout, cause, validate_only)
                 .await?;
-            Ok(service.items(items, |name, done: Configured| {
+            let items = service.items(items, |name, done: Configured| {
                 Done::configured(name, &done)
-            }))
+            });
+            Ok(items.with(done))
         };
         let Items(items) = self.once(&write, work).await?;
         let header = self.batch_header(&items);
@@ -138,7 +145,13 @@ impl ProcessManagerService {
         let then = request::then(message.wait.as_ref(), &mut faults);
         let control = faults.finish_some(control)?;
         let filter = selector::filter(message.selector.as_ref())?;
-        let (names, missing) = self.chosen(&filter);
+        let (mut names, mut missing) = self.chosen(&filter);
+        let mut done = Vec::new();
+        if let Some(earlier) = self.earlier(&write)? {
+            names.retain(|name| self.is_left(&earlier, name));
+            missing.retain(|name| !earlier.is_done(name));
+            done = earlier.into_done();
+        }
         let (service, cause) = (self.clone(), write.cause.clone());
         let ordered = !message.unordered;
         let work = async move {
@@ -146,7 +159,8 @@ impl ProcessManagerService {
             let items = supervisor
                 .control_many(names, control, ordered, cause)
                 .await;
-            let Items(mut items) = service.items(items, |_, ack| Done::from(ack));
+            let items = service.items(items, |_, ack| Done::from(ack));
+            let Items(mut items) = items.with(done);
             items.extend(missing.into_iter().map(|name| {
                 let status = status::not_found([name.as_str()]);
                 (name, Err(status))
@@ -188,6 +202,12 @@ impl ProcessManagerService {
                 .is_err()
         });
         (names, missing.cloned().collect())
+    }
+
+    /// Whether a repetition of an earlier batch comes to this process.
+    fn is_left(&self, earlier: &Earlier, name: &ProcessName) -> bool {
+        let node = self.supervisor().registry().get(name.as_str());
+        node.is_some_and(|node| earlier.is_left(name, node.body().spec.created))
     }
 
     fn items<T>(&self, items: Vec<BatchItem<T>>, done: impl Fn(ProcessName, T) -> Done) -> Items {
@@ -236,6 +256,15 @@ impl ProcessManagerService {
 }
 
 // === impl Items ===
+
+impl Items {
+    /// What an earlier run of the daemon did comes last.
+    fn with(mut self, done: Vec<Done>) -> Self {
+        let items = done.into_iter().map(|done| (done.name.clone(), Ok(done)));
+        self.0.extend(items);
+        self
+    }
+}
 
 impl Outcome for Items {
     fn revision(&self) -> i64 {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 use tonic::{Request, Status};
 
-use super::ProcessManagerService;
+use super::{ProcessManagerService, Shared, earlier::Earlier};
 use crate::{
     domain::{
         id::{ProcessName, Revision, Uid},
@@ -177,6 +177,30 @@ impl Done {
     }
 }
 
+// === impl Shared ===
+
+impl Shared {
+    /// Remembers what an earlier run of the daemon carried out.
+    pub(super) fn remember(&mut self, request: &store::Request) {
+        let key = Key {
+            principal: Arc::from(&*request.principal),
+            method: request.method.clone(),
+            id: uuid::Uuid::from_bytes(request.id),
+        };
+        let head = self.setup.supervisor.registry().head();
+        let done = Done::remembered(request, head.min(request.revision));
+        if request.method.starts_with("Batch") {
+            self.earlier
+                .add(key, request.fingerprint, request.time, done);
+            return;
+        }
+        let now = self.setup.clock.now().wall;
+        let age = u64::try_from(now.0.saturating_sub(request.time.0)).unwrap_or(0);
+        let age = Duration::from_nanos(age);
+        self.dedupe.remember(key, request.fingerprint, &done, age);
+    }
+}
+
 // === impl ProcessManagerService ===
 
 impl ProcessManagerService {
@@ -188,24 +212,12 @@ impl ProcessManagerService {
         Err(status::mismatch(subject, "epoch", epoch, self.epoch()))
     }
 
-    /// Remembers what an earlier run of the daemon carried out. A batch is not: what
-    /// it did to each process is known, but not that it was all of it.
-    pub(super) fn remember(&self, request: &store::Request) {
-        if request.method.starts_with("Batch") {
-            return;
-        }
-        let key = Key {
-            principal: Arc::from(&*request.principal),
-            method: request.method.clone(),
-            id: uuid::Uuid::from_bytes(request.id),
-        };
+    /// What an earlier run of the daemon did of this batch.
+    pub(super) fn earlier(&self, write: &Write) -> Result<Option<Earlier>, Status> {
         let now = self.setup().clock.now().wall;
-        let age = u64::try_from(now.0.saturating_sub(request.time.0)).unwrap_or(0);
-        let done = Done::remembered(request, self.head().min(request.revision));
-        let age = Duration::from_nanos(age);
         self.shared
-            .dedupe
-            .remember(key, request.fingerprint, &done, age);
+            .earlier
+            .find(write.key.as_ref(), write.digest, now)
     }
 
     /// Carries out `work` once per request id.

@@ -117,3 +117,80 @@ async fn one_action_on_many_answers_per_item() {
     let status = call!(world, batch_control_processes, nothing).unwrap_err();
     assert_eq!(faulty(&status), ["selector", "action"]);
 }
+
+/// The service of a next daemon, which knows what was done under `ID` to `names`.
+fn successor(
+    world: &World,
+    message: &proto::BatchControlProcessesRequest,
+    names: &[&str],
+) -> World {
+    let mut setup = world.service.setup().clone();
+    let registry = setup.supervisor.registry();
+    let request = |name: &&str| {
+        let node = registry.get(name).unwrap();
+        store::Request {
+            principal: "".into(),
+            method: "BatchControlProcesses".into(),
+            id: *uuid::Uuid::try_parse(ID).unwrap().as_bytes(),
+            fingerprint: crate::grpc::schema::digest(
+                ".procession.v1.BatchControlProcessesRequest",
+                message,
+            ),
+            uid: node.uid(),
+            name: node.body().name().clone(),
+            run_id: node.body().status.run_id,
+            revision: node.revision(),
+            time: setup.clock.now().wall,
+        }
+    };
+    setup.remembered = names.iter().map(request).collect();
+    World {
+        service: ProcessManagerService::new(setup),
+        runner: world.runner.clone(),
+        shutdown: Arc::clone(&world.shutdown),
+        _logs: tempfile::tempdir().unwrap(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_an_earlier_daemon_is_finished_and_not_repeated() {
+    let world = world();
+    for name in ["done", "left"] {
+        world.create(process(name)).await;
+    }
+    let starts = proto::BatchControlProcessesRequest {
+        selector: Some(proto::ProcessSelector::default()),
+        action: proto::ControlAction::Start.into(),
+        request_id: ID.into(),
+        ..Default::default()
+    };
+    let later = successor(&world, &starts, &["done"]);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    later.create(process("new")).await;
+    let answer = call!(later, batch_control_processes, starts.clone()).unwrap();
+    let names: Vec<_> = answer.results.iter().map(|item| &*item.name).collect();
+    assert_eq!(names, ["left", "done"], "not what came later");
+    let run_id = |name| {
+        later
+            .service
+            .supervisor()
+            .registry()
+            .get(name)
+            .unwrap()
+            .body()
+            .status
+            .run_id
+    };
+    assert_eq!((run_id("done"), run_id("left"), run_id("new")), (0, 1, 0));
+    let again = call!(later, batch_control_processes, starts.clone()).unwrap();
+    assert_eq!(again.results.len(), 2);
+    assert_eq!(run_id("left"), 1);
+
+    let other = proto::BatchControlProcessesRequest {
+        unordered: true,
+        ..starts.clone()
+    };
+    let later = successor(&world, &other, &["done"]);
+    let status = call!(later, batch_control_processes, starts).unwrap_err();
+    assert_eq!(reason(&status), "REQUEST_ID_REUSED");
+}

@@ -216,3 +216,52 @@ async fn a_request_is_carried_out_once_also_across_daemons() {
     drop(client);
     daemon.ended().await;
 }
+
+/// A batch with an id, which must not be drawn twice.
+fn restarts() -> proto::BatchControlProcessesRequest {
+    proto::BatchControlProcessesRequest {
+        selector: Some(proto::ProcessSelector::default()),
+        action: proto::ControlAction::Restart.into(),
+        request_id: "33333333-3333-4333-8333-333333333333".to_owned(),
+        wait: calls::wait(proto::WaitCondition::Running),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_carried_out_once_also_across_daemons() {
+    let mut daemon = Daemon::start();
+    let mut client = daemon.client().await;
+    let apply = proto::BatchApplyProcessesRequest {
+        processes: ["one", "two"]
+            .map(|n| command(n, &["sleep", "1000"]))
+            .into(),
+        request_id: "44444444-4444-4444-8444-444444444444".to_owned(),
+        wait: calls::wait(proto::WaitCondition::Running),
+        ..Default::default()
+    };
+    client.batch_apply_processes(apply.clone()).await.unwrap();
+    client.batch_control_processes(restarts()).await.unwrap();
+    // Later than the batch, which is to leave it alone.
+    calls::create(&mut client, command("three", &["sleep", "1000"])).await;
+    calls::wait_for(&mut client, "three", proto::WaitCondition::Running).await;
+    // Somebody else wants another configuration since.
+    calls::apply(&mut client, vec![command("two", &["sleep", "2000"])]).await;
+    drop(client);
+    daemon.replace();
+    let mut client = daemon.client().await;
+    let applied = client.batch_apply_processes(apply).await.unwrap();
+    assert_eq!(applied.into_inner().results.len(), 2);
+    let restarted = client.batch_control_processes(restarts()).await.unwrap();
+    let mut names: Vec<_> = restarted.into_inner().results;
+    names.sort_by(|a, b| a.name.cmp(&b.name));
+    let names: Vec<&str> = names.iter().map(|item| &*item.name).collect();
+    assert_eq!(names, ["one", "two"]);
+    for (name, run_id, last) in [("one", 2, "1000"), ("two", 3, "2000"), ("three", 1, "1000")] {
+        let process = calls::wait_for(&mut client, name, proto::WaitCondition::Running).await;
+        assert_eq!(status(&process).run_id, run_id, "{name}");
+        assert_eq!(process.spec.unwrap().command[1], last, "{name}");
+    }
+    drop(client);
+    daemon.ended().await;
+}
