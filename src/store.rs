@@ -27,7 +27,7 @@
 //! implemented above), who may write what, and the lock of the directory.
 //!
 //! Reading order: `api`, `recovered`, this file, `queue`, `writer`; then `database`,
-//! `rows`, `recovery`.
+//! `pen`, `rows`, `recovery`.
 
 mod api;
 mod checksum;
@@ -37,6 +37,7 @@ mod fault;
 mod index;
 pub mod inspect;
 mod log_tail;
+mod pen;
 mod queue;
 mod recovered;
 mod recovery;

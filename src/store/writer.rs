@@ -26,10 +26,11 @@ use super::{
     Codec, Health, NotDurable, Options, Reason, ReasonKind,
     database::{Database, move_log, reason},
     fault::{Cut, Faults},
+    pen::Pen,
     queue::{Asked, Call, Close, Counters, Group, Shared, Terms, Work},
     recovery::before,
     reserve::Reserve,
-    rows::{EpochRow, Meta, Pen},
+    rows::{EpochRow, Meta},
 };
 use crate::domain::{id::Revision, time::Timestamp};
 
