@@ -123,8 +123,9 @@ struct Client {
     stdin_open: bool,
     has_terminal: bool,
     output: OutputNews,
-    /// When its silence is reported.
+    /// When its silence is reported, which is done once.
     silent_until: Option<Instant>,
+    silence_told: bool,
     /// Shims that died, and whether without a word.
     deaths: VecDeque<(Instant, bool)>,
     /// Between two looks.
@@ -283,6 +284,7 @@ impl Client {
                 None => OutputNews::of_adopted(),
             },
             silent_until: None,
+            silence_told: false,
             deaths: VecDeque::new(),
             pause: PAUSE_MIN,
             record: None,

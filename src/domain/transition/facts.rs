@@ -40,7 +40,8 @@ pub(super) fn output(life: &mut Lifecycle, health: OutputHealth, now: Now) {
 pub(super) fn unresponsive(life: &mut Lifecycle, silence: Duration, now: Now) {
     let message = format!(
         "its shim has not answered for {silence:?}: the run may live, but no signal reaches it; \
-         if the shim is stopped, continue it; if it hangs, kill it, and the run gets another one"
+         if the shim is stopped, continue it; if it hangs, kill it, and the run gets another one; \
+         if its run directory cannot be read, the daemon's log says why"
     );
     life.cause = Cause::SUPERVISOR;
     life.set_condition(ConditionKind::Adopted, false, UNRESPONSIVE, message, now);

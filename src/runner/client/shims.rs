@@ -87,6 +87,10 @@ impl Client {
             }
             Found::Failed(error) => {
                 tracing::error!(name = %self.means.name, %error, "a run cannot be looked at; trying again");
+                if !self.silence_told {
+                    let soon = Instant::now() + SILENCE_MAX;
+                    self.silent_until.get_or_insert(soon);
+                }
                 self.look_later();
             }
         }
@@ -147,7 +151,8 @@ impl Client {
     pub(super) fn report_silence(&mut self) {
         self.silent_until = None;
         tracing::warn!(name = %self.means.name, "the shim of a run does not answer");
-        if self.adopts && !self.begun_told && !self.exit_told {
+        let told = std::mem::replace(&mut self.silence_told, true);
+        if self.adopts && !self.begun_told && !self.exit_told && !told {
             self.event(RunEvent::Unresponsive(SILENCE_MAX));
         }
     }

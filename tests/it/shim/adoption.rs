@@ -312,6 +312,24 @@ fn a_stopped_shim_holds_nobody_else_up() {
 }
 
 #[test]
+fn a_run_that_cannot_be_looked_at_is_told_of_and_taken_over_later() {
+    let place = Place::new();
+    let left = place.leave("exec sleep 1000", async |_| {});
+    let (directory, aside) = (place.directory(left.uid), place.root.path().join("aside"));
+    std::fs::rename(&directory, &aside).unwrap();
+    std::fs::write(&directory, "in the way").unwrap();
+    block_on(async {
+        let mut running = place.adopt(left.uid);
+        let silence = RunEvent::Unresponsive(Duration::from_secs(2));
+        assert_eq!(running.next().await, Some(silence));
+        std::fs::remove_file(&directory).unwrap();
+        std::fs::rename(&aside, &directory).unwrap();
+        assert_eq!(adopted(&mut running).await, left.pid);
+        assert_eq!(stop(&mut running).await, Outcome::Signal(libc::SIGTERM));
+    });
+}
+
+#[test]
 fn a_new_shim_tells_that_output_is_kept_though_nothing_was_lost_by_it() {
     let place = Place::new();
     block_on(async {
