@@ -42,6 +42,17 @@ fn shims(daemon: &Daemon) -> Vec<i32> {
     of_daemon.map(|process| process.pid).collect()
 }
 
+/// Processes of each [`tree`].
+const TREE: usize = 3;
+
+/// All of `trees` trees with this mark. A run is RUNNING before it has forked.
+fn grown(mark: &str, trees: usize) -> BTreeSet<i32> {
+    eventually("all has forked", || {
+        let all: BTreeSet<i32> = proc::marked(mark).into_iter().collect();
+        (all.len() == trees * TREE).then_some(all)
+    })
+}
+
 fn sigkill(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }
@@ -63,7 +74,7 @@ async fn a_run_whose_shim_is_killed_goes_on_under_another() {
     let mark = daemon.directory().display().to_string();
     let name = calls::create(&mut client, tree("one", &daemon)).await;
     history.all_in(&[&name], &[State::Running]).await;
-    let before: BTreeSet<i32> = proc::marked(&mark).into_iter().collect();
+    let before = grown(&mark, 1);
     for _ in 0..3 {
         let killed = shims(&daemon);
         sigkill(killed[0]);
@@ -92,7 +103,7 @@ async fn many_shims_killed_at_once_lose_nothing() {
     let names: Vec<String> = processes.iter().map(|p| p.name.clone()).collect();
     calls::apply(&mut client, processes).await;
     history.all_in(&names, &[State::Running]).await;
-    let before: BTreeSet<i32> = proc::marked(&mark).into_iter().collect();
+    let before = grown(&mark, names.len());
     let killed = shims(&daemon);
     killed.iter().copied().for_each(sigkill);
     until_adopted(&daemon, names.len(), &killed);
