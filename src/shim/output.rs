@@ -213,12 +213,14 @@ impl Output {
 
     /// Moves what still lies in the pipes, at most 64 MiB of each, tells that the
     /// run ended and closes all. `false` if that cannot be stored now: then it is
-    /// to be called again after `timeout`, or what is not stored is given up.
+    /// to be called again after `timeout`, or what is not stored is given up, as it is
+    /// here if the log was removed: nobody would find it.
     pub(crate) fn finish(&mut self, now: Timestamp) -> bool {
         if self.end != End::Done {
             let result = self.drain(now);
             self.conclude(result);
-            if self.pause.is_some() {
+            let is_removed = self.log.as_ref().is_some_and(Log::is_removed);
+            if self.pause.is_some() && !is_removed {
                 return false;
             }
             self.end = End::Done;

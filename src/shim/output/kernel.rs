@@ -25,11 +25,14 @@ use no_faults::fault;
 #[cfg(test)]
 use super::tests::faults::fault;
 
-/// Makes a directory and those above it.
+/// Makes a directory unless it is there. Not those above it: where they are missing
+/// they were moved away, and may come back.
 pub(super) fn create_dir(path: &Path) -> nix::Result<()> {
     fault("mkdir")?;
-    let mut builder = DirBuilder::new();
-    errno(builder.recursive(true).mode(0o700).create(path))
+    match errno(DirBuilder::new().mode(0o700).create(path)) {
+        Err(Errno::EEXIST) => Ok(()),
+        result => result,
+    }
 }
 
 /// Opens a file for reading and writing. Never to append: splice refuses that.
@@ -103,6 +106,12 @@ pub(super) fn list(dir: &Path) -> nix::Result<Vec<(String, u64)>> {
 pub(super) fn len(file: &File) -> nix::Result<u64> {
     fault("stat")?;
     errno(file.metadata()).map(|metadata| metadata.len())
+}
+
+/// Whether `file` has no name any more.
+pub(super) fn is_removed(file: &File) -> nix::Result<bool> {
+    fault("stat")?;
+    errno(file.metadata()).map(|metadata| metadata.nlink() == 0)
 }
 
 /// Whether `path` is still the name of `file`.

@@ -179,6 +179,11 @@ impl Log {
         self.begun && self.run_id == run_id
     }
 
+    /// Whether somebody has removed what is written to.
+    pub(super) fn is_removed(&self) -> bool {
+        kernel::is_removed(&self.segment.index) == Ok(true)
+    }
+
     /// Bytes that no record tells of.
     pub(super) fn unrecorded(&self) -> u64 {
         let beyond = |data: &Data| data.len.saturating_sub(data.recorded);
@@ -351,7 +356,10 @@ impl Log {
         let data = &mut self.segment.data[stream.index()];
         if data.file.is_none() {
             let path = self.dir.join(data_name(self.segment.number, stream));
-            data.file = Some(kernel::open(&path, true)?);
+            let opened = kernel::open(&path, true);
+            // The directory is gone; the next segment makes it again.
+            self.segment.over |= opened.as_ref().err() == Some(&Errno::ENOENT);
+            data.file = Some(opened?);
         }
         Ok(())
     }

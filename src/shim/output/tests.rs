@@ -71,6 +71,7 @@ impl Bench {
             pipes,
             written: Default::default(),
         };
+        std::fs::create_dir_all(bench.dir.path().join("logs")).unwrap();
         bench.begin(Begin::Run);
         bench
     }

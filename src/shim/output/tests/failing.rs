@@ -202,7 +202,7 @@ fn what_was_dropped_is_told_though_nothing_comes_any_more() {
 #[test]
 fn a_directory_that_cannot_be_made_is_tried_again() {
     let mut bench = Bench::new(KEEP_ALL);
-    let in_the_way = bench.dir.path().join("logs");
+    let in_the_way = bench.path();
     fs::write(&in_the_way, "").unwrap();
     bench.moved(Stream::Stdout, "patience\n");
     let Health::Blocked { errno } = bench.output.health() else {
@@ -245,6 +245,36 @@ fn a_directory_that_was_removed_is_made_again() {
     let contents = bench.read();
     assert!(bench.written[0].ends_with(&contents.bytes[0]));
     assert!(contents.segments.len() > 1);
+}
+
+#[test]
+fn a_directory_that_was_moved_away_is_waited_for() {
+    let mut bench = Bench::new(KEEP_ALL);
+    bench.moved(Stream::Stdout, "out\n");
+    let (logs, aside) = (
+        bench.dir.path().join("logs"),
+        bench.dir.path().join("aside"),
+    );
+    fs::rename(&logs, &aside).unwrap();
+    // The first of this stream, which has no file yet.
+    bench.moved(Stream::Stderr, "err\n");
+    let enoent = libc::ENOENT;
+    assert_eq!(bench.output.health(), Health::Blocked { errno: enoent });
+    assert!(!bench.output.finish(bench.now));
+    assert!(!logs.exists(), "nothing is made in its place");
+    fs::rename(&aside, &logs).unwrap();
+    bench.retry();
+    assert!(bench.output.finish(bench.now));
+    bench.check();
+}
+
+#[test]
+fn a_log_that_was_removed_is_not_waited_for() {
+    let mut bench = Bench::new(KEEP_ALL);
+    bench.moved(Stream::Stdout, "out\n");
+    fs::remove_dir_all(bench.dir.path().join("logs")).unwrap();
+    bench.moved(Stream::Stderr, "err\n");
+    assert!(bench.output.finish(bench.now));
 }
 
 #[test]
