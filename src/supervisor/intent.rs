@@ -243,8 +243,9 @@ impl Driver {
             Err(error) if message.works_without_store() => {
                 tracing::warn!(process = %self.spec.name, %error, "a stop is not durable");
                 self.intent = intent.number;
-                self.obey(message);
+                // First: the answer tells of it.
                 self.apply(Event::IntentKept(false));
+                self.obey(message);
                 self.owed = Some(self.shared.intents.writable());
             }
             Err(error) => message.refuse(error.into()),

@@ -88,7 +88,11 @@ fn world_on(disk: &Arc<Disk>) -> World {
 
 fn condition(world: &World, kind: ConditionKind) -> Option<bool> {
     let node = world.supervisor.registry().get("web").unwrap();
-    let conditions = &node.body().status.details.conditions;
+    condition_of(&node.body().status, kind)
+}
+
+fn condition_of(status: &Status, kind: ConditionKind) -> Option<bool> {
+    let conditions = &status.details.conditions;
     conditions.iter().find(|c| c.kind == kind).map(|c| c.holds)
 }
 
@@ -160,6 +164,8 @@ async fn a_full_disk_refuses_all_but_a_stop_which_is_kept_once_there_is_space() 
     assert_eq!(condition(&world, ConditionKind::IntentDurable), None);
 
     let ack = world.stop("web").await;
+    let told = condition_of(&ack.node.body().status, ConditionKind::IntentDurable);
+    assert_eq!(told, Some(false), "the answer itself says so");
     world.wait("web", Condition::Settled, Some(&ack)).await;
     assert_eq!(world.state("web").0, State::Stopped);
     assert_eq!(condition(&world, ConditionKind::IntentDurable), Some(false));
