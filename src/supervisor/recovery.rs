@@ -31,6 +31,9 @@ use crate::{
     runner::Adopt,
 };
 
+/// Of the state that a creation publishes.
+const FIRST_VERSION: i64 = 1;
+
 /// What to take over.
 #[derive(Debug, Default)]
 pub struct Recovery {
@@ -46,6 +49,7 @@ pub struct Recovery {
 /// What an owner begins with instead of a creation.
 pub(super) struct Kept {
     pub(super) intent: Intent,
+    /// It is begun if it is wanted, whatever became of it.
     pub(super) afresh: bool,
 }
 
@@ -94,7 +98,7 @@ impl Supervisor {
         refused
     }
 
-    fn take_over(&self, kept: Kept, runs: VecDeque<i64>) -> Result<(), Refused> {
+    fn take_over(&self, mut kept: Kept, runs: VecDeque<i64>) -> Result<(), Refused> {
         let Some(spec) = kept.intent.spec.clone() else {
             return Err(Refused::NotFound(kept.intent.name));
         };
@@ -110,6 +114,8 @@ impl Supervisor {
                 kept.intent.cause.clone(),
             )?,
         };
+        // Its creation was all: the daemon went before it began what was asked for.
+        kept.afresh |= node.version() == FIRST_VERSION && runs.is_empty();
         let state = node.body();
         let mut life = Lifecycle::restore(state.status.clone(), state.cause.clone());
         life.set_stale(stale(&node));

@@ -218,6 +218,7 @@ async fn what_the_end_of_the_daemon_stops_is_wanted_all_the_same() {
 
 /// A daemon that finds `status` of "web" and its intent.
 struct Takeover {
+    version: i64,
     status: Status,
     acted: i64,
     intent: Intent,
@@ -243,6 +244,7 @@ fn takeover(state: State) -> Takeover {
     status.start_time = Timestamp(1);
     status.pid = if state.is_alive() { 7 } else { 0 };
     Takeover {
+        version: 9,
         status,
         acted: 4,
         intent: Intent {
@@ -274,7 +276,7 @@ impl Takeover {
         let restored = Restored {
             uid: uid(),
             body,
-            version: 9,
+            version: self.version,
             revision: Revision::new(20),
             created: Revision::new(2),
             deleted: false,
@@ -410,6 +412,29 @@ async fn an_intent_that_was_not_acted_on_is_acted_on_now() {
     delete.intent.desired = Desired::Deleted;
     let world = delete.run().await;
     assert!(world.supervisor.registry().get("web").is_none());
+}
+
+/// The daemon was killed between a creation and what follows from it.
+#[tokio::test(start_paused = true)]
+async fn what_was_only_created_is_begun_once_if_it_is_wanted() {
+    let created = |desired| {
+        let mut takeover = takeover(State::Stopped);
+        takeover.version = 1;
+        takeover.status = Status::new(desired, Cause::CONFIG, Timestamp(1));
+        takeover.acted = 0;
+        takeover.intent.number = 0;
+        takeover.intent.desired = desired;
+        takeover
+    };
+    let world = created(Desired::Running).run().await;
+    assert_eq!(world.state("web").0, State::Running);
+    assert_eq!(world.runner.launches(), 1);
+    let world = created(Desired::Stopped).run().await;
+    assert_eq!(world.runner.launches(), 0);
+    let mut begun = created(Desired::Running);
+    begun.left = vec![(1, Left::Ended(Exit::Code(0)))];
+    let world = begun.run().await;
+    assert_eq!(world.state("web").0, State::Succeeded);
 }
 
 #[tokio::test(start_paused = true)]
