@@ -239,6 +239,28 @@ fn whichever_point_fails_nothing_false_is_acknowledged() {
 }
 
 #[test]
+fn a_store_whose_file_is_gone_is_read_only_until_it_is_back() {
+    let root = tempfile::tempdir().unwrap();
+    let (state, elsewhere) = (root.path().join("state"), root.path().join("elsewhere"));
+    fs::create_dir(&state).unwrap();
+    let (store, _) = open(&state, &Script::default());
+    store.intend(vec![put(1, 1, 0)]).wait().unwrap();
+    // The file stays open, so every write to it succeeds.
+    fs::rename(&state, &elsewhere).unwrap();
+    let refused = store.intend(vec![put(1, 2, 0)]).wait();
+    let Err(NotDurable::ReadOnly(reason)) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(reason.kind, ReasonKind::Io);
+    fs::rename(&elsewhere, &state).unwrap();
+    until_writable(&store);
+    store.intend(vec![put(1, 3, 0)]).wait().unwrap();
+    drop(store);
+    let (_store, found) = open(&state, &Script::default());
+    assert_eq!(generation(&found, 1), Some(3));
+}
+
+#[test]
 fn attempts_to_heal_come_at_growing_pauses() {
     let (dir, script) = (tempfile::tempdir().unwrap(), Script::default());
     let (store, _) = open(dir.path(), &script);

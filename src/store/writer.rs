@@ -13,7 +13,9 @@
 //! nothing waits and the store is writable.
 
 use std::{
-    path::PathBuf,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -24,7 +26,7 @@ use tokio::sync::watch;
 
 use super::{
     Codec, Health, NotDurable, Options, Reason, ReasonKind,
-    database::{Database, move_log, reason},
+    database::{DATABASE, Database, move_log, reason},
     fault::{Cut, Faults},
     pen::Pen,
     queue::{Asked, Call, Close, Counters, Group, Shared, Terms, Work},
@@ -61,6 +63,8 @@ pub(super) struct Writer {
     /// The last transaction was synced.
     full: Option<bool>,
     until_sweep: u32,
+    /// Device and inode of the database that is written.
+    file: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,12 +89,14 @@ type Verdicts = Vec<Result<(), NotDurable>>;
 impl Writer {
     pub(super) fn new(setup: Setup) -> Self {
         let reserve = Reserve::new(&setup.dir, setup.options.reserve_bytes);
+        let file = identity(&setup.dir);
         Self {
             setup,
             reserve,
             healing: None,
             full: None,
             until_sweep: 0,
+            file,
         }
     }
 
@@ -127,6 +133,11 @@ impl Writer {
             return self.fail(group, &Reason::new(ReasonKind::Io, "no connection"));
         };
         match self.transact(&mut database, &group) {
+            // To a file that was removed or moved away every write succeeds.
+            Ok(_) if identity(&self.setup.dir) != self.file => {
+                drop(database);
+                self.fail(group, &Reason::new(ReasonKind::Io, "the database is gone"));
+            }
             Ok(verdicts) => {
                 self.setup.database = Some(database);
                 self.answer(group, verdicts);
@@ -239,7 +250,10 @@ impl Writer {
                 Database::reopen(&self.setup.dir, healing.kind == ReasonKind::Corrupt)
             });
             match reopened {
-                Ok(database) => self.setup.database = Some(database),
+                Ok(database) => {
+                    self.file = identity(&self.setup.dir);
+                    self.setup.database = Some(database);
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the store is still broken");
                     return self.pause();
@@ -421,6 +435,12 @@ fn set_synchronous(
         *now = Some(full);
     }
     Ok(())
+}
+
+/// Which file is the database in `dir`.
+fn identity(dir: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(dir.join(DATABASE)).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Pages in the log; nothing is moved.
