@@ -471,7 +471,11 @@ impl Runner for ShimRunner {
 
     fn forget(&self, uid: Uid, run_id: i64) {
         let path = self.directory(uid, run_id);
-        tokio::task::spawn_blocking(move || remove(&path));
+        let group = Arc::clone(&self.group);
+        tokio::task::spawn_blocking(move || {
+            Cgroup::discard(&group, &rundir::label(uid, run_id));
+            remove(&path);
+        });
     }
 }
 

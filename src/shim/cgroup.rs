@@ -82,6 +82,16 @@ impl Cgroup {
         let _ = fs::remove_dir(dir);
     }
 
+    /// Removes the cgroup of run `label`, which is over: its shim may have died
+    /// between making it and writing down where it is.
+    pub(crate) fn discard(group: &str, label: &str) {
+        if let Some(cgroup) = Self::locate(group, label)
+            && cgroup.exists()
+        {
+            cgroup.remove();
+        }
+    }
+
     /// Where the cgroup of run `label` is, if it is.
     fn locate(group: &str, label: &str) -> Option<Self> {
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;

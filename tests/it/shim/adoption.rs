@@ -216,6 +216,27 @@ fn shim_and_daemon_killed_lose_neither_code_nor_output() {
     });
 }
 
+#[test]
+fn what_is_left_of_a_cgroup_goes_with_the_directory_of_the_run() {
+    let place = Place::new();
+    let go = place.root.path().join("go");
+    let left = place.leave(&waits_for(&go), async |_| {});
+    block_on(async {
+        let mut running = place.adopt(left.uid);
+        adopted(&mut running).await;
+        std::fs::write(&go, "").unwrap();
+        assert_eq!(running.finish().await, Outcome::Code(41));
+        let Some(path) = &running.cgroup else {
+            return; // there are none to be had
+        };
+        // As a shim leaves it that died before it wrote down where it is.
+        let cgroup = cgroup_dir(path);
+        std::fs::create_dir_all(&cgroup).unwrap();
+        place.runner.forget(left.uid, 1);
+        eventually("the cgroup is gone", || !cgroup.exists()).await;
+    });
+}
+
 /// A line counter at full speed, under twenty kills of its shim.
 #[test]
 fn twenty_killed_shims_lose_no_line_and_repeat_none() {
