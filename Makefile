@@ -23,6 +23,16 @@ test: tools ## Run every test: unit, integration, model checks, documentation, b
 	$(call step,unit, integration, model checks and documentation)
 	$(CARGO) test --locked
 
+.PHONY: chaos
+chaos: export PROCESSION_KILLS ?= 1000
+chaos: export STORE_STRIDE ?= 1
+chaos: ## Kill, starve and cut off the daemon PROCESSION_KILLS times; needs root for disks
+	$(call step,named failpoints: only a debug build has them)
+	$(CARGO) test --locked --test it -- --nocapture failpoints
+	$(call step,$(PROCESSION_KILLS) kills)
+	$(CARGO) test --locked --release --test it -- --nocapture --test-threads=2 \
+		daemon::survival faults:: shim::adoption store::
+
 .PHONY: lint
 lint: ## Check formatting and lints
 	$(call step,formatting)

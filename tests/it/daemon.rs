@@ -19,7 +19,7 @@ mod input;
 mod leaks;
 mod load;
 mod lost;
-mod proc;
+pub(crate) mod proc;
 mod races;
 mod stops;
 pub(crate) mod support;

@@ -10,6 +10,7 @@ mod cli_offline;
 mod config_file;
 mod contract;
 mod daemon;
+mod faults;
 mod logs;
 mod pki;
 mod registry_stress;

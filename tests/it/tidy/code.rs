@@ -38,6 +38,10 @@ const SLEEPS: &[Exemption] = &[
         "a kill at a random instant",
     ),
     (
+        "tests/it/faults/support.rs",
+        "between two looks, with a deadline",
+    ),
+    (
         "tests/it/server/support.rs",
         "between two looks, with a deadline",
     ),
