@@ -33,6 +33,10 @@ chaos: ## Kill, starve and cut off the daemon PROCESSION_KILLS times; needs root
 	$(CARGO) test --locked --release --test it -- --nocapture --test-threads=2 \
 		daemon::survival faults:: shim::adoption store::
 
+.PHONY: mutants
+mutants: ## Break the program on purpose and see that tests notice; takes a quarter of an hour
+	@tools/mutants.sh
+
 .PHONY: lint
 lint: ## Check formatting and lints
 	$(call step,formatting)
