@@ -39,7 +39,7 @@ pub(crate) mod tree;
 
 use std::{
     io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{BorrowedFd, OwnedFd},
 };
 
 use nix::{
@@ -73,6 +73,7 @@ enum ShimError {
 /// thread running, and exit with the code it returns.
 #[must_use]
 pub fn main() -> u8 {
+    abort_on_panic();
     let result = take_ctl().and_then(|ctl| {
         settle()?;
         supervise::run(ctl)
@@ -90,6 +91,16 @@ pub fn main() -> u8 {
     }
 }
 
+/// A broken shim goes no further, not even to clean up: the next one takes its run
+/// over as it is. As `panic = "abort"`, which is not to be had for one program of two.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 /// Moves the socket off descriptor 0, where the child's stdin goes.
 #[allow(unsafe_code)]
 fn take_ctl() -> Result<OwnedFd, ShimError> {
@@ -99,13 +110,13 @@ fn take_ctl() -> Result<OwnedFd, ShimError> {
         what: "inherited descriptors",
         errno,
     })?;
-    let stdin = io::stdin();
-    match getsockopt(&stdin.as_fd(), sockopt::SockType) {
+    // SAFETY: it is open or not, and nobody closes it here. `io::stdin` has a buffer.
+    let stdin = unsafe { BorrowedFd::borrow_raw(libc::STDIN_FILENO) };
+    match getsockopt(&stdin, sockopt::SockType) {
         Ok(SockType::SeqPacket) => {}
         _ => return Err(ShimError::NotStartedByDaemon),
     }
     let ctl = stdin
-        .as_fd()
         .try_clone_to_owned()
         .map_err(|error| ShimError::Kernel {
             what: "control socket",

@@ -220,6 +220,7 @@ impl Shim {
                 if !self.stopping.killing() {
                     self.tell(Message::Started);
                 }
+                sys::return_memory();
             }
             Progress::Died => self.main = Main::Running(pid), // ends by a signal
             Progress::Failed { step, index, errno } => {

@@ -244,6 +244,15 @@ pub(crate) fn reset_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
+/// Gives memory back that is not used now.
+pub(crate) fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches what is free only.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Ignores what a terminal or a broken pipe may send.
 pub(crate) fn ignore_terminal_signals() {
     for number in [

@@ -26,6 +26,12 @@ use crate::{
     },
 };
 
+/// How the allocator of a shim works. There may be thousands of them, and each needs
+/// memory only when its run begins or a message comes: what is large is had from the
+/// kernel and given back to it, and nothing small is kept apart for later.
+const SAVING: &str = "glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=16384:\
+    glibc.malloc.trim_threshold=4096:glibc.malloc.top_pad=0";
+
 /// The main process of a run whose end is not recorded, if it is there.
 pub(super) fn left_by(path: &Path) -> Option<ProcessIdentity> {
     let dir = RunDir::open(path).ok()?;
@@ -68,6 +74,7 @@ pub(super) fn start_shim(spawn: Spawn) -> Result<(i32, OwnedFd), SpawnError> {
     let started = Command::new(&spawn.program.path)
         .args(spawn.program.args)
         .env_clear()
+        .env("GLIBC_TUNABLES", SAVING)
         .envs(spawn.shim_env.clone())
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())

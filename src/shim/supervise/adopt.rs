@@ -76,6 +76,7 @@ impl Shim {
         };
         let _ = chdir("/");
         shim.take_over(record, stranger, exit, held);
+        sys::return_memory();
         Some(shim)
     }
 
