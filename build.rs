@@ -1,5 +1,6 @@
 //! Compiles the contract in `proto/` without protoc and writes the descriptor
-//! set that reflection serves.
+//! set that reflection serves. What is spoken with an OpenTelemetry collector is
+//! compiled apart: it is no part of the contract.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -14,6 +15,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".google.rpc.Status", "::tonic_types::pb::Status")
         .bytes(".procession.v1")
         .compile_fds(descriptors)?;
+    let collector = protox::compile(["opentelemetry/logs.proto"], ["proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".opentelemetry")
+        .compile_fds(collector)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

@@ -2,13 +2,14 @@
 //! gRPC. `ARCHITECTURE.md` has the map; layers import only downwards:
 //!
 //! ```text
-//! cli, daemon, config -> grpc -> store, supervisor, watch, logs -> runner -> registry -> domain
+//! cli, daemon, config -> grpc -> store, forward, supervisor, watch, logs -> runner -> registry -> domain
 //! ```
 
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod domain;
+pub mod forward;
 pub mod grpc;
 pub mod logs;
 pub mod registry;

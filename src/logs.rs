@@ -98,6 +98,13 @@ impl Logs {
         Reader::new(Arc::clone(&self.thread.watcher))
     }
 
+    /// Where the log of `uid` lies, if there is one. What else is kept there goes with
+    /// it.
+    #[must_use]
+    pub fn directory(&self, uid: Uid) -> PathBuf {
+        self.thread.watcher.store().dir(uid)
+    }
+
     /// To be held as long as a run is up.
     #[must_use]
     pub fn writing(&self) -> Writing {

@@ -19,6 +19,12 @@ pub const COMMAND_BYTES_MAX: usize = 128 * 1024;
 pub const COMMAND_WORDS_MAX: usize = 1024;
 /// Dependencies of one process.
 pub const DEPENDENCIES_MAX: usize = 256;
+/// Targets that the output of one process is forwarded to.
+pub const LOG_FORWARDS_MAX: usize = 8;
+/// Characters of a syslog tag (APP-NAME of RFC 5424) or a journal identifier.
+pub const FORWARD_TAG_CHARS_MAX: usize = 48;
+/// Bytes of an address or endpoint that output is forwarded to.
+pub const FORWARD_TEXT_BYTES_MAX: usize = 512;
 /// Processes in the registry.
 pub const PROCESSES_MAX: usize = 20_000;
 /// Finished runs remembered per process.

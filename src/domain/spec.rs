@@ -13,9 +13,14 @@ use super::{
 };
 
 mod diff;
+mod forward;
 mod validate;
 
 pub use diff::Change;
+pub use forward::{
+    ForwardStream, ForwardTarget, JournaldTarget, LogForward, OtlpTarget, SyslogAddress,
+    SyslogTarget,
+};
 pub use validate::FieldError;
 
 /// A process's configuration together with its place in time.
@@ -189,6 +194,8 @@ pub struct Stdio {
     pub stdin_file: Option<String>,
     /// Retention of captured output.
     pub log_policy: Option<LogPolicy>,
+    /// Copies of the output sent elsewhere.
+    pub log_forwards: Vec<LogForward>,
 }
 
 /// Retention of captured output; 0 and `None`: the default.

@@ -64,6 +64,11 @@ impl Config {
             "spec.stdio.log_policy",
             false,
         );
+        note(
+            a.stdio.log_forwards != b.stdio.log_forwards,
+            "spec.stdio.log_forwards",
+            false,
+        );
         // Live application by prlimit comes with the limits themselves.
         let limits = a.rlimits != b.rlimits || a.open_files_max != b.open_files_max;
         note(limits, "spec.resource_limits", true);
@@ -87,7 +92,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::spec::LogPolicy;
+    use crate::domain::spec::{ForwardTarget, JournaldTarget, LogForward, LogPolicy};
 
     #[test]
     fn equal_configurations_have_no_changes() {
@@ -102,6 +107,10 @@ mod tests {
             ..Config::default()
         };
         new.stdio.log_policy = Some(LogPolicy::default());
+        new.stdio.log_forwards = vec![LogForward {
+            target: ForwardTarget::Journald(JournaldTarget::default()),
+            streams: Vec::new(),
+        }];
         let changes = Config::default().changes_to(&new);
         assert_eq!(
             changes,
@@ -112,6 +121,10 @@ mod tests {
                 },
                 Change {
                     path: "spec.stdio.log_policy",
+                    needs_restart: false
+                },
+                Change {
+                    path: "spec.stdio.log_forwards",
                     needs_restart: false
                 },
                 Change {

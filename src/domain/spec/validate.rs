@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Identity, LogPolicy, RestartPolicy, Rlimit, StopPolicy};
+use super::{Config, Identity, LogForward, LogPolicy, RestartPolicy, Rlimit, StopPolicy};
 use crate::domain::{
     id::ProcessName,
     label,
@@ -299,6 +299,7 @@ impl Faults {
         if let Some(policy) = &config.stdio.log_policy {
             self.log_policy(policy);
         }
+        self.0.extend(LogForward::check(&config.stdio.log_forwards));
         if config.umask.is_some_and(|mask| mask > 0o777) {
             self.add("spec.umask", "must be octal text up to \"777\"");
         }

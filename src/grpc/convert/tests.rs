@@ -127,6 +127,7 @@ fn stdio() -> impl Strategy<Value = Stdio> {
         tty: flags[2],
         stdin_file,
         log_policy: log,
+        log_forwards: Vec::new(),
     })
 }
 

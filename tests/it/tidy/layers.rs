@@ -91,6 +91,22 @@ const LAYERS: &[Layer] = &[
         ours: &["domain"],
         crates: Some(&["rusqlite", "thiserror", "tokio", "tracing"]),
     },
+    // In `otlp` it is a client of gRPC, with messages of its own.
+    Layer {
+        module: "forward",
+        ours: &["domain", "logs"],
+        crates: Some(&[
+            "bytes",
+            "jiff",
+            "nix",
+            "prost",
+            "thiserror",
+            "tokio",
+            "tonic",
+            "tonic_types",
+            "tracing",
+        ]),
+    },
     Layer {
         module: "grpc",
         ours: &["domain", "registry", "watch", "logs", "supervisor", "store"],
@@ -119,6 +135,7 @@ const LAYERS: &[Layer] = &[
             "watch",
             "supervisor",
             "store",
+            "forward",
             "grpc",
             "config",
             "telemetry",
@@ -157,7 +174,13 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("arc_swap", &["src/sync.rs", "src/registry/cached.rs"]),
     (
         "tonic",
-        &["src/grpc/", "src/grpc.rs", "src/cli/", "src/daemon"],
+        &[
+            "src/grpc/",
+            "src/grpc.rs",
+            "src/cli/",
+            "src/daemon",
+            "src/forward/otlp",
+        ],
     ),
     (
         "prost",
@@ -168,6 +191,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "src/config/",
             "src/config.rs",
             "src/daemon",
+            "src/forward/otlp",
         ],
     ),
     ("rusqlite", &["src/store"]),

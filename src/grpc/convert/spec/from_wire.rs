@@ -206,6 +206,8 @@ fn stdio(stdio: proto::Stdio, faults: &mut Faults) -> Stdio {
         open_stdin: stdio.open_stdin,
         stdin_file: some_text(stdio.stdin_file),
         log_policy,
+        // Refused where it is given, see `absent`.
+        log_forwards: Vec::new(),
     }
 }
 
