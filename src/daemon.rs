@@ -8,6 +8,8 @@
 //! store             writes what must outlive the daemon    no
 //! logs              reads pipes                            no
 //! spawner           starts and reaps shims                 no
+//! forward           sends copies of output                 no
+//! names, 0 to 8     look up addresses to send to           no
 //! files, 0 to 2     look at run directories                no
 //! ```
 //!
@@ -15,6 +17,7 @@
 //! little dearer. Deliberately absent: what is done on signals (`cli::serve`,
 //! `cli::up`).
 
+mod forwarding;
 mod recorder;
 mod recovery;
 mod state_dir;
@@ -32,7 +35,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use self::state_dir::{Holder, StateDirError, holder};
-use self::{recorder::Recorder, recovery::Inheritance, state_dir::StateDir};
+use self::{
+    forwarding::Forwarding, recorder::Recorder, recovery::Inheritance, state_dir::StateDir,
+};
 pub use crate::grpc::service::{Prune, Shutdown};
 use crate::{
     config::Config,
@@ -49,7 +54,7 @@ use crate::{
     logs::{Limits as LogLimits, Logs},
     runner::{Dirs, RunnerError, ShimRunner, cgroups_available, read_boot_id},
     store::{self, Store},
-    supervisor::{Clock, Recovery, Setup, Supervisor},
+    supervisor::{Clock, Processes, Recovery, Setup, Supervisor},
 };
 
 /// Threads that look at run directories and clear them away, and how long one waits
@@ -82,6 +87,7 @@ pub struct Daemon {
     shutdown_asked: Arc<watch::Sender<Option<Shutdown>>>,
     supervision: Supervision,
     recorder: Recorder,
+    forwarding: Forwarding,
     _state_dir: StateDir,
 }
 
@@ -142,8 +148,7 @@ impl Daemon {
             inheritance.known,
         );
         supervision.runtime.spawn(recorder.clone().run());
-        let logs = Logs::new(dirs.logs, LogLimits::default())?;
-        clear_away_logs(&logs, &inheritance.recovery);
+        let (logs, forwarding) = open_logs(dirs.logs, &registry, &inheritance.recovery)?;
         let supervisor = Supervisor::new(Setup {
             registry: registry.clone(),
             runtime: supervision.runtime.clone(),
@@ -187,6 +192,7 @@ impl Daemon {
             shutdown_asked,
             supervision,
             recorder,
+            forwarding,
             _state_dir: state_dir,
         })
     }
@@ -231,6 +237,7 @@ impl Daemon {
             server,
             supervision,
             recorder,
+            forwarding,
             _state_dir,
             ..
         } = self;
@@ -238,7 +245,10 @@ impl Daemon {
             tracing::warn!("some connections were cut");
         }
         drop(supervision);
-        let ended = tokio::task::spawn_blocking(move || recorder.end(how == Shutdown::Stop));
+        let ended = tokio::task::spawn_blocking(move || {
+            forwarding.end();
+            recorder.end(how == Shutdown::Stop);
+        });
         if let Err(error) = ended.await {
             tracing::error!(%error, "the store did not end in good order");
         }
@@ -292,6 +302,18 @@ async fn begin_epoch(directory: &Path) -> Result<(Store, Inheritance), DaemonErr
     Ok((store, inheritance))
 }
 
+/// Output that is kept, and its forwarding, before the first run can end.
+fn open_logs(
+    root: PathBuf,
+    registry: &Processes,
+    recovery: &Recovery,
+) -> io::Result<(Logs, Forwarding)> {
+    let logs = Logs::new(root, LogLimits::default())?;
+    clear_away_logs(&logs, recovery);
+    let forwarding = Forwarding::start(registry.clone(), logs.clone())?;
+    Ok((logs, forwarding))
+}
+
 /// Output of processes that are gone; nothing goes while it is not sure who is.
 fn clear_away_logs(logs: &Logs, recovery: &Recovery) {
     if !recovery.complete {
@@ -308,6 +330,7 @@ fn capabilities() -> Vec<String> {
     let always = [
         "attach",
         "explain",
+        "log_forwards",
         "pause",
         "request_id",
         "run_as",

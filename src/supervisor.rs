@@ -32,7 +32,7 @@ pub use api::{
     Ack, BatchItem, Configured, Control, Draft, Edit, Outcome, ProcessNode, Processes, Refused,
     Rollout, Target, WaitFor, WaitResult,
 };
-pub use clock::{Clock, wall_now};
+pub use clock::{Clock, entropy, wall_now};
 pub use intent::{Forgetful, Intent, IntentStore, NotKept, Receipt, Writable};
 pub use recovery::Recovery;
 pub use root::{Ended, Setup, Supervisor};

@@ -51,7 +51,8 @@ pub fn wall_now() -> Timestamp {
 }
 
 /// Randomness for jitter: the keys that std draws per `RandomState`.
-pub(super) fn entropy() -> u64 {
+#[must_use]
+pub fn entropy() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 

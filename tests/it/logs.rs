@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::daemon::support::{Client, Daemon, PATIENCE, eventually, sh};
 
+mod forward;
 mod policy;
 
 async fn create(client: &mut Client, process: proto::Process) {

@@ -22,7 +22,7 @@ pub(crate) struct Stdio {
     /// /dev/null.
     #[schemars(length(min = 1))]
     pub(crate) stdin_file: Option<String>,
-    /// Copies of the output sent elsewhere.
+    /// Copies of the output sent elsewhere, to 8 targets at most.
     pub(crate) log_forwards: Vec<LogForward>,
 }
 
@@ -55,7 +55,8 @@ pub(crate) enum LogFullAction {
     Drop,
 }
 
-/// Where a copy of the output goes: exactly one target.
+/// Where a copy of the output goes: exactly one target. A change takes effect at
+/// once; a target that is added later gets what is written from then on.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(extend("oneOf" = json!([
@@ -86,13 +87,14 @@ pub(crate) enum OutputStream {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SyslogTarget {
-    /// unix:/path, udp:host:port or tcp:host:port. Default unix:/dev/log.
+    /// unix:/absolute/path, udp:host:port or tcp:host:port. Default unix:/dev/log.
     #[schemars(length(min = 1))]
     pub(crate) address: Option<String>,
-    /// Default "daemon".
+    /// Keyword of RFC 5427, such as "user" or "local0". Default "daemon".
     #[schemars(length(min = 1))]
     pub(crate) facility: Option<String>,
-    /// Default: the name of the process.
+    /// APP-NAME: at most 48 printable ASCII characters. Default: the name of the
+    /// process.
     #[schemars(length(min = 1))]
     pub(crate) tag: Option<String>,
 }
@@ -110,7 +112,7 @@ pub(crate) struct JournaldTarget {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OtlpTarget {
-    /// URL of its OTLP/gRPC endpoint.
+    /// URL of its OTLP/gRPC endpoint: http://host:port or https://host:port.
     #[schemars(length(min = 1))]
     pub(crate) endpoint: String,
 }

@@ -4,6 +4,7 @@
 //! too. An empty message where the domain has no "present but empty" (such as
 //! `restart_policy {}`) reads back as absent.
 
+mod forward;
 mod from_wire;
 mod to_wire;
 

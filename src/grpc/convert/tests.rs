@@ -9,8 +9,9 @@ use crate::{
     domain::{
         run::SignalScope,
         spec::{
-            Config, Dependency, DependencyCondition, ExitWith, Identity, LogPolicy, RestartBudget,
-            RestartMode, RestartPolicy, Rlimit, Stdio, StopPolicy,
+            Config, Dependency, DependencyCondition, ExitWith, ForwardStream, ForwardTarget,
+            Identity, JournaldTarget, LogForward, LogPolicy, OtlpTarget, RestartBudget,
+            RestartMode, RestartPolicy, Rlimit, Stdio, StopPolicy, SyslogTarget,
         },
     },
     grpc::proto,
@@ -121,14 +122,56 @@ fn stdio() -> impl Strategy<Value = Stdio> {
             drop_when_full,
         }),
     );
-    (any::<[bool; 3]>(), prop::option::of(text()), log).prop_map(|(flags, stdin_file, log)| Stdio {
-        merge_stderr: flags[0],
-        open_stdin: flags[1],
-        tty: flags[2],
-        stdin_file,
-        log_policy: log,
-        log_forwards: Vec::new(),
-    })
+    let forwards = prop::collection::vec(forward(), 0..3);
+    (any::<[bool; 3]>(), prop::option::of(text()), log, forwards).prop_map(
+        |(flags, stdin_file, log_policy, log_forwards)| Stdio {
+            merge_stderr: flags[0],
+            open_stdin: flags[1],
+            tty: flags[2],
+            stdin_file,
+            log_policy,
+            log_forwards,
+        },
+    )
+}
+
+fn forward() -> impl Strategy<Value = LogForward> {
+    let target =
+        (0..3_u8, "[a-z]{0,6}", text(), text()).prop_map(|(kind, tag, one, two)| match kind {
+            0 => ForwardTarget::Syslog(SyslogTarget {
+                address: one,
+                facility: two,
+                tag,
+            }),
+            1 => ForwardTarget::Journald(JournaldTarget { identifier: tag }),
+            _ => ForwardTarget::Otlp(OtlpTarget { endpoint: one }),
+        });
+    let streams = vec![ForwardStream::Stdout, ForwardStream::Stderr];
+    let streams = prop::sample::subsequence(streams, 0..=2);
+    (target, streams).prop_map(|(target, streams)| LogForward { target, streams })
+}
+
+#[test]
+fn a_forward_needs_a_target_and_streams_that_exist() {
+    let refuse = |forward: proto::LogForward| {
+        let mut wire = valid();
+        let stdio = wire.spec.as_mut().unwrap().stdio.get_or_insert_default();
+        stdio.log_forwards.push(forward);
+        match process::draft(Some(wire)) {
+            Err(Unacceptable::Fields(faults)) => faults[0].field.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let empty = proto::LogForward::default();
+    assert_eq!(refuse(empty), "spec.stdio.log_forwards[0]");
+    for number in [0, 9] {
+        let target = proto::log_forward::Target::Journald(proto::JournaldTarget::default());
+        let forward = proto::LogForward {
+            target: Some(target),
+            streams: vec![number],
+        };
+        assert_eq!(refuse(forward), "spec.stdio.log_forwards[0].streams");
+    }
 }
 
 fn surroundings() -> impl Strategy<Value = Config> {
@@ -242,7 +285,7 @@ fn refused(edit: impl FnOnce(&mut proto::ProcessSpec)) -> Unacceptable {
 #[test]
 fn what_comes_later_is_refused_by_name_and_never_ignored() {
     type Edit = fn(&mut proto::ProcessSpec);
-    let table: [(&str, &str, Edit); 13] = [
+    let table: [(&str, &str, Edit); 12] = [
         ("probes", "spec.readiness_probe", |s| {
             s.readiness_probe = Some(Default::default())
         }),
@@ -272,12 +315,6 @@ fn what_comes_later_is_refused_by_name_and_never_ignored() {
         }),
         ("file_watch", "spec.file_watch", |s| {
             s.file_watch = Some(Default::default())
-        }),
-        ("log_forwards", "spec.stdio.log_forwards", |s| {
-            s.stdio
-                .get_or_insert_default()
-                .log_forwards
-                .push(Default::default());
         }),
         (
             "resource_limits",

@@ -7,7 +7,7 @@ use regex::Regex;
 use super::{Tree, complains, holds};
 
 const MAP: &str = "ARCHITECTURE.md";
-const MAP_LINES_MAX: usize = 250;
+const MAP_LINES_MAX: usize = 270;
 
 fn text<'a>(tree: &'a Tree, path: &str) -> &'a str {
     tree.get(path).map_or("", |file| file.text.as_str())
@@ -197,7 +197,7 @@ fn links() {
 #[test]
 fn map_size() {
     let long = "x\n".repeat(MAP_LINES_MAX + 1);
-    complains(the_map_is_short, &[(MAP, &long)], &["251 lines"]);
+    complains(the_map_is_short, &[(MAP, &long)], &["271 lines"]);
     complains(the_map_is_short, &[], &["0 lines"]);
     holds(the_map_is_short);
 }

@@ -82,12 +82,6 @@ fn absent(spec: &proto::ProcessSpec, faults: &mut Faults) {
     for (is_set, capability, field) in table {
         faults.absent(is_set, capability, &format!("spec.{field}"));
     }
-    let forwards = spec.stdio.as_ref().map(|stdio| &stdio.log_forwards);
-    faults.absent(
-        forwards.is_some_and(|forwards| !forwards.is_empty()),
-        "log_forwards",
-        "spec.stdio.log_forwards",
-    );
     if let Some(limits) = &spec.resource_limits {
         absent_limits(limits, faults);
     }
@@ -206,8 +200,7 @@ fn stdio(stdio: proto::Stdio, faults: &mut Faults) -> Stdio {
         open_stdin: stdio.open_stdin,
         stdin_file: some_text(stdio.stdin_file),
         log_policy,
-        // Refused where it is given, see `absent`.
-        log_forwards: Vec::new(),
+        log_forwards: super::forward::from_wire(stdio.log_forwards, faults),
     }
 }
 

@@ -121,7 +121,7 @@ fn stdio(stdio: &Stdio) -> proto::Stdio {
             }
             .into(),
         }),
-        ..Default::default()
+        log_forwards: super::forward::to_wire(&stdio.log_forwards),
     }
 }
 
