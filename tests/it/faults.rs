@@ -20,4 +20,4 @@ mod known;
 mod power;
 mod shims;
 mod state_dir;
-mod support;
+pub(crate) mod support;

@@ -80,16 +80,17 @@ async fn pids(client: &mut Client) -> BTreeMap<String, i32> {
 
 #[tokio::test]
 async fn a_killed_daemon_loses_no_child_no_code_and_no_line() {
-    const LINES: u32 = 3000;
+    // So that they still write when the last kill comes.
+    let (rounds, lines) = (kills(5), 500 * u32::try_from(kills(5)).unwrap());
     let mut dice = Dice(seed());
     let mut daemon = Daemon::start();
     let mut client = daemon.client().await;
     let names: Vec<String> = (0..20).map(|n| format!("w{n}")).collect();
-    let processes = names.iter().map(|name| writer(name, LINES, "0.05"));
+    let processes = names.iter().map(|name| writer(name, lines, "0.05"));
     calls::apply(&mut client, processes.collect()).await;
     eventually_up(&mut client, &names).await;
     let before = pids(&mut client).await;
-    for _ in 0..kills(5) {
+    for _ in 0..rounds {
         tokio::time::sleep(Duration::from_millis(dice.throw(150))).await;
         drop(client);
         daemon.replace();
@@ -105,8 +106,12 @@ async fn a_killed_daemon_loses_no_child_no_code_and_no_line() {
         assert_eq!((exit.run_id, status(&process).run_id), (1, 1));
         assert_eq!(status(&process).exit_history.len(), 1);
         let output = calls::output(&mut client, name).await;
-        assert_complete(name, &output, LINES);
+        assert_complete(name, &output, lines);
     }
+    println!(
+        "{rounds} kills, {} children with {lines} lines each",
+        names.len()
+    );
     drop(client);
     daemon.ended().await;
 }

@@ -362,7 +362,7 @@ pub(super) fn sigkill(pid: i32) {
 }
 
 /// Rounds: `quick`, or as `PROCESSION_KILLS` says, in this part of it.
-pub(super) fn rounds(quick: usize, part: usize) -> usize {
+pub(crate) fn rounds(quick: usize, part: usize) -> usize {
     let asked = std::env::var("PROCESSION_KILLS");
     asked.map_or(quick, |n| (n.parse::<usize>().unwrap() / part).max(1))
 }
