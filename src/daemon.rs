@@ -64,6 +64,9 @@ const FILE_THREAD_IDLE: Duration = Duration::from_secs(1);
 
 /// How long a drain of connections may take at the end.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// The same where another daemon takes over: until then nobody answers, and whoever is
+/// cut off resumes there.
+const HANDOVER_DRAIN_MAX: Duration = Duration::from_millis(500);
 
 /// What a daemon is started with; everything is resolved.
 #[derive(Debug, Clone)]
@@ -241,7 +244,15 @@ impl Daemon {
             _state_dir,
             ..
         } = self;
-        if !server.shutdown().await {
+        let shutdown = server.shutdown();
+        let drained = match how {
+            Shutdown::Stop => shutdown.await,
+            Shutdown::Keep | Shutdown::Reexec => {
+                let drained = tokio::time::timeout(HANDOVER_DRAIN_MAX, shutdown).await;
+                drained.unwrap_or(false)
+            }
+        };
+        if !drained {
             tracing::warn!("some connections were cut");
         }
         drop(supervision);
