@@ -103,6 +103,14 @@ pub struct OutputHealth {
     pub approximate_bytes: u64,
 }
 
+impl OutputHealth {
+    /// Of a run that has just begun.
+    pub const INTACT: Self = Self {
+        state: OutputState::Intact,
+        approximate_bytes: 0,
+    };
+}
+
 /// Whether all that a run wrote is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputState {

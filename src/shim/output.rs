@@ -32,7 +32,7 @@ pub use policy::Policy;
 
 use self::log::Log;
 use super::segment::Stream;
-use crate::domain::time::Timestamp;
+use crate::domain::{run::OutputState, time::Timestamp};
 
 /// Between two tries when nothing can be stored.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -50,17 +50,6 @@ pub(crate) enum Begin {
     Run,
     /// A run goes on whose shim has died.
     Adopted,
-}
-
-/// Whether all that was written is kept, for the condition `LogsIntact`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// Nothing is missing.
-    Intact,
-    /// Nothing is missing, but the run waits because nothing can be stored.
-    Blocked { errno: i32 },
-    /// So many bytes were dropped since this was made.
-    Dropped { bytes: u64 },
 }
 
 /// The output of one run on its way to disk.
@@ -230,16 +219,17 @@ impl Output {
         true
     }
 
-    /// Dropping is told of until the end of the run.
-    pub(crate) fn health(&self) -> Health {
+    /// Whether all that was written is kept. Dropping is told of until the end of the
+    /// run.
+    pub(crate) fn health(&self) -> OutputState {
         match self.pause {
-            Some(pause) if !self.discards() => Health::Blocked {
+            Some(pause) if !self.discards() => OutputState::Blocked {
                 errno: pause.error.errno() as i32,
             },
-            _ if self.dropped_bytes > 0 => Health::Dropped {
+            _ if self.dropped_bytes > 0 => OutputState::Dropped {
                 bytes: self.dropped_bytes,
             },
-            _ => Health::Intact,
+            _ => OutputState::Intact,
         }
     }
 

@@ -21,7 +21,7 @@ use super::{
     codec::{DecodeError, Reader, Writer, crc32},
     output::Policy,
 };
-use crate::domain::run::{Exit, SignalScope, SpawnError, StopPlan};
+use crate::domain::run::{Exit, OutputHealth, SignalScope, SpawnError, StopPlan};
 
 /// Bytes of the largest message, header included.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -75,17 +75,6 @@ pub(crate) enum Step {
     Descriptors = 10,
     /// exec.
     Exec = 11,
-}
-
-/// Whether what the run writes is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OutputState {
-    /// All of it.
-    Intact,
-    /// The run waits for room.
-    Blocked { errno: i32 },
-    /// So much is missing for want of room, and more may be.
-    Dropped { bytes: u64 },
 }
 
 /// One message, in either direction.
@@ -159,12 +148,7 @@ pub(crate) enum Message {
     /// For the daemon's log.
     Warning(String),
     /// How output is kept has changed.
-    Output {
-        /// How it is now.
-        state: OutputState,
-        /// Bytes kept without the time when they were written.
-        approximate_bytes: u64,
-    },
+    Output(OutputHealth),
     /// Write to standard input as much as it takes now. Answered by `Written`.
     Write {
         /// Bytes written before; else nothing is written.
@@ -300,7 +284,7 @@ impl Message {
             Self::Reply { .. } => 14,
             Self::Adopt { .. } => 15,
             Self::Warning(_) => 16,
-            Self::Output { .. } => 17,
+            Self::Output(_) => 17,
             Self::Write { .. } => 18,
             Self::Written { .. } => 19,
             Self::Resize { .. } => 20,
@@ -350,12 +334,9 @@ impl Message {
                 w.i32(*errno);
             }
             Self::Warning(text) => w.bytes(cut(text).as_bytes()),
-            Self::Output {
-                state,
-                approximate_bytes,
-            } => {
-                write_output_state(w, *state);
-                w.u64(*approximate_bytes);
+            Self::Output(health) => {
+                write_output_state(w, health.state);
+                w.u64(health.approximate_bytes);
             }
             Self::Write {
                 offset,
@@ -416,10 +397,10 @@ impl Message {
                 held: r.bytes()?.to_vec(),
             },
             16 => Self::Warning(r.string()?),
-            17 => Self::Output {
+            17 => Self::Output(OutputHealth {
                 state: read_output_state(r)?,
                 approximate_bytes: r.u64()?,
-            },
+            }),
             18 => Self::Write {
                 offset: r.option(Reader::u64)?,
                 bytes: r.bytes()?.to_vec(),

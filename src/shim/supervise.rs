@@ -32,10 +32,10 @@ use super::{
     child::{Child, Progress},
     definition::Definition,
     kin::{Kin, Stranger},
-    output::{Health, Output},
+    output::Output,
     plan::{Action, Stopping},
     prepare,
-    protocol::{Message, OutputState},
+    protocol::Message,
     record::RunRecord,
     rundir::RunDir,
     segment::Stream,
@@ -43,7 +43,7 @@ use super::{
     sys::{self, Clock, Ended},
     terminal::Terminal,
 };
-use crate::domain::run::{Exit, SignalScope, StopPlan};
+use crate::domain::run::{Exit, OutputHealth, SignalScope, StopPlan};
 
 /// Between two rounds of SIGKILL, if nothing ends meanwhile.
 const KILL_PAUSE_MIN: Duration = Duration::from_millis(5);
@@ -85,9 +85,8 @@ struct Shim {
     input: Input,
     terminal: Option<Terminal>,
     output: Output,
-    /// As the daemons were told; with `approximate_bytes`. `None`: an earlier shim
-    /// may have told something else.
-    output_told: Option<(OutputState, u64)>,
+    /// As the daemons were told. `None`: an earlier shim may have told something else.
+    output_told: Option<OutputHealth>,
     stopping: Stopping,
     kill_pause: Duration,
     /// Between two looks for what nothing tells the end of.
@@ -178,21 +177,17 @@ impl Shim {
 
     /// Tells when it begins or ends to be kept as it should.
     fn tell_output(&mut self) {
-        let now = match self.output.health() {
-            Health::Intact => OutputState::Intact,
-            Health::Blocked { errno } => OutputState::Blocked { errno },
-            Health::Dropped { bytes } => OutputState::Dropped { bytes },
+        let now = OutputHealth {
+            state: self.output.health(),
+            approximate_bytes: self.output.approximate_bytes(),
         };
-        let approximate_bytes = self.output.approximate_bytes();
-        let told = self.output_told.is_some_and(|(state, bytes)| {
-            discriminant(&state) == discriminant(&now) && bytes == approximate_bytes
+        let told = self.output_told.is_some_and(|told| {
+            discriminant(&told.state) == discriminant(&now.state)
+                && told.approximate_bytes == now.approximate_bytes
         });
         if !told {
-            self.output_told = Some((now, approximate_bytes));
-            self.tell(Message::Output {
-                state: now,
-                approximate_bytes,
-            });
+            self.output_told = Some(now);
+            self.tell(Message::Output(now));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     domain::run::{Exit, Outcome, OutputHealth, OutputState, RunEvent, UnknownReason},
     runner::{SignalError, Stopped, Written, connection::Heard, recovery::MainProcess},
     shim::{
-        protocol::{self as shim, HELD_STDIN, HELD_TTY, Message, OLDEST, VERSION},
+        protocol::{HELD_STDIN, HELD_TTY, Message, OLDEST, VERSION},
         record::ProcessIdentity,
         sys,
     },
@@ -113,10 +113,10 @@ impl Client {
             Message::Warning(text) => {
                 tracing::warn!(name = %self.means.name, "its shim says: {text}");
             }
-            Message::Output {
-                state,
-                approximate_bytes,
-            } => self.output(state, approximate_bytes),
+            Message::Output(health) => {
+                self.output.hear(health, Instant::now());
+                self.tell_output();
+            }
             // Not said by a shim.
             Message::Define
             | Message::Adopt { .. }
@@ -128,20 +128,6 @@ impl Client {
             | Message::Write { .. }
             | Message::Resize { .. } => {}
         }
-    }
-
-    fn output(&mut self, state: shim::OutputState, approximate_bytes: u64) {
-        let state = match state {
-            shim::OutputState::Intact => OutputState::Intact,
-            shim::OutputState::Blocked { errno } => OutputState::Blocked { errno },
-            shim::OutputState::Dropped { bytes } => OutputState::Dropped { bytes },
-        };
-        let health = OutputHealth {
-            state,
-            approximate_bytes,
-        };
-        self.output.hear(health, Instant::now());
-        self.tell_output();
     }
 
     /// Tells what is due to be told of the output.

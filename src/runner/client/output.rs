@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::run::{OutputHealth, OutputState};
+use crate::domain::run::OutputHealth;
 
 /// Between two changes that are told.
 const SPACING: Duration = Duration::from_secs(1);
@@ -28,12 +28,8 @@ pub(super) struct OutputNews {
 impl OutputNews {
     /// Of a run that begins now: nothing is missing.
     pub(super) fn of_launched() -> Self {
-        let intact = OutputHealth {
-            state: OutputState::Intact,
-            approximate_bytes: 0,
-        };
         Self {
-            told: Some(intact),
+            told: Some(OutputHealth::INTACT),
             ..Self::of_adopted()
         }
     }
@@ -75,6 +71,7 @@ impl OutputNews {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::run::OutputState;
 
     fn blocked(errno: i32) -> OutputHealth {
         OutputHealth {
@@ -83,25 +80,22 @@ mod tests {
         }
     }
 
-    fn intact() -> OutputHealth {
-        OutputHealth {
-            state: OutputState::Intact,
-            approximate_bytes: 0,
-        }
-    }
-
     #[test]
     fn only_changes_are_told_and_the_first_at_once() {
         let now = Instant::now();
         let mut news = OutputNews::of_launched();
-        news.hear(intact(), now);
+        news.hear(OutputHealth::INTACT, now);
         assert_eq!((news.due(), news.take(now)), (None, None));
         news.hear(blocked(28), now);
         assert_eq!(news.take(now), Some(blocked(28)));
         assert_eq!((news.due(), news.take(now)), (None, None));
         let mut news = OutputNews::of_adopted();
-        news.hear(intact(), now);
-        assert_eq!(news.take(now), Some(intact()), "it may have been blocked");
+        news.hear(OutputHealth::INTACT, now);
+        assert_eq!(
+            news.take(now),
+            Some(OutputHealth::INTACT),
+            "it may have been blocked"
+        );
     }
 
     #[test]
@@ -111,7 +105,11 @@ mod tests {
         let mut told = Vec::new();
         for step in 0..=100 {
             let now = begin + SPACING * step / 10;
-            let heard = if step % 2 == 0 { blocked(28) } else { intact() };
+            let heard = if step % 2 == 0 {
+                blocked(28)
+            } else {
+                OutputHealth::INTACT
+            };
             news.hear(heard, now);
             told.extend(news.take(now));
         }

@@ -252,7 +252,7 @@ fn output_is_in_the_log_with_its_lines_its_run_and_its_time() {
         assert!(record.time > Timestamp(1_000_000_000) && record.time <= bench.now);
         assert_eq!((record.run_id, record.approximate), (1, false));
     }
-    assert_eq!(bench.output.health(), Health::Intact);
+    assert_eq!(bench.output.health(), OutputState::Intact);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::{
-    run::{Outcome, UnknownReason},
+    run::{Outcome, OutputState, UnknownReason},
     time::Timestamp,
 };
 use crate::shim::{
@@ -79,9 +79,11 @@ fn messages() -> impl Strategy<Value = Message> {
         any::<(u16, u16)>().prop_map(|(oldest, newest)| Message::Hello { oldest, newest }),
         any::<Vec<u8>>().prop_map(|held| Message::Adopt { held }),
         ".{0,60}".prop_map(Message::Warning),
-        (states(), any::<u64>()).prop_map(|(state, approximate_bytes)| Message::Output {
-            state,
-            approximate_bytes,
+        (states(), any::<u64>()).prop_map(|(state, approximate_bytes)| {
+            Message::Output(OutputHealth {
+                state,
+                approximate_bytes,
+            })
         }),
         Just(Message::Define),
         Just(Message::Started),

@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use super::OutputState;
 use crate::{
     domain::{
-        run::{Exit, Outcome, SignalScope, SpawnError, StopPlan, UnknownReason},
+        run::{Exit, Outcome, OutputState, SignalScope, SpawnError, StopPlan, UnknownReason},
         time::Timestamp,
     },
     shim::codec::{DecodeError, Reader, Writer},

@@ -107,7 +107,7 @@ impl Link {
         self.seq += 1;
         let repeats = matches!(
             message,
-            Message::Warning(_) | Message::Output { .. } | Message::Survivors(_) | Message::Killing
+            Message::Warning(_) | Message::Output(_) | Message::Survivors(_) | Message::Killing
         );
         let news = repeats.then(|| discriminant(message));
         if self.ctl.is_some() {
@@ -287,7 +287,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::shim::protocol::OutputState;
+    use crate::domain::run::{OutputHealth, OutputState};
 
     /// All that can be read now.
     fn heard(daemon: &OwnedFd) -> Vec<Message> {
@@ -336,9 +336,11 @@ mod tests {
     fn news_to_who_does_not_read_is_bounded() {
         let (ours, theirs) = ctl::pair().unwrap();
         let mut link = Link::new(ours);
-        let news = |errno| Message::Output {
-            state: OutputState::Blocked { errno },
-            approximate_bytes: 0,
+        let news = |errno| {
+            Message::Output(OutputHealth {
+                state: OutputState::Blocked { errno },
+                approximate_bytes: 0,
+            })
         };
         for errno in 0..100_000 {
             link.send(&news(errno));

@@ -15,7 +15,7 @@ use nix::{
 
 use super::{KILL_PAUSE_MIN, Main, Shim, messages::Link, own_pid};
 use crate::{
-    domain::run::SpawnError,
+    domain::run::{OutputHealth, SpawnError},
     shim::{
         ShimError,
         cgroup::Cgroup,
@@ -28,7 +28,7 @@ use crate::{
         pipes::{self, Pipe},
         plan::Stopping,
         prepare::{self, Failure, Prepared},
-        protocol::{HELD_STDIN, HELD_TTY, MESSAGE_BYTES_MAX, Message, OutputState, Step},
+        protocol::{HELD_STDIN, HELD_TTY, MESSAGE_BYTES_MAX, Message, Step},
         record::{PipeIdentity, ProcessIdentity, RunRecord},
         rundir::{self, RunDir},
         segment::Stream,
@@ -147,7 +147,7 @@ impl Shim {
             input: Input::default(),
             terminal: None,
             output,
-            output_told: Some((OutputState::Intact, 0)),
+            output_told: Some(OutputHealth::INTACT),
             stopping: Stopping::new(stop),
             kill_pause: KILL_PAUSE_MIN,
             look_pause: KILL_PAUSE_MIN,

@@ -102,7 +102,7 @@ fn nothing_more_is_moved_before_what_was_moved_has_its_record() {
     bench.moved(Stream::Stdout, "first\n");
     faults::plan(from_now_on(Some("pwrite"), 0));
     bench.moved(Stream::Stdout, "second\n");
-    let full = Health::Blocked {
+    let full = OutputState::Blocked {
         errno: libc::ENOSPC,
     };
     assert_eq!(bench.output.health(), full);
@@ -115,7 +115,7 @@ fn nothing_more_is_moved_before_what_was_moved_has_its_record() {
     assert_eq!(bench.waiting(Stream::Stdout), 6);
     assert_eq!(bench.waiting(Stream::Stderr), 6);
     bench.settle();
-    assert_eq!(bench.output.health(), Health::Intact);
+    assert_eq!(bench.output.health(), OutputState::Intact);
     let contents = bench.check();
     assert!(contents.records.iter().all(|(_, r)| !r.approximate));
 }
@@ -165,7 +165,7 @@ fn what_is_dropped_is_counted_once_per_stretch() {
         }
         assert_eq!(bench.output.polls().len(), 2, "the run goes on");
     }
-    let dropped = Health::Dropped { bytes: 360 };
+    let dropped = OutputState::Dropped { bytes: 360 };
     assert_eq!(bench.output.health(), dropped);
     bench.settle();
     bench.moved(Stream::Stdout, "kept again\n");
@@ -205,7 +205,7 @@ fn a_directory_that_cannot_be_made_is_tried_again() {
     let in_the_way = bench.path();
     fs::write(&in_the_way, "").unwrap();
     bench.moved(Stream::Stdout, "patience\n");
-    let Health::Blocked { errno } = bench.output.health() else {
+    let OutputState::Blocked { errno } = bench.output.health() else {
         panic!("{:?}", bench.output.health());
     };
     assert!([libc::ENOTDIR, libc::EEXIST].contains(&errno));
@@ -241,7 +241,7 @@ fn a_directory_that_was_removed_is_made_again() {
     for _ in 0..30 {
         bench.moved(Stream::Stdout, "more than one segment\n".repeat(5));
     }
-    assert_eq!(bench.output.health(), Health::Intact);
+    assert_eq!(bench.output.health(), OutputState::Intact);
     let contents = bench.read();
     assert!(bench.written[0].ends_with(&contents.bytes[0]));
     assert!(contents.segments.len() > 1);
@@ -259,7 +259,10 @@ fn a_directory_that_was_moved_away_is_waited_for() {
     // The first of this stream, which has no file yet.
     bench.moved(Stream::Stderr, "err\n");
     let enoent = libc::ENOENT;
-    assert_eq!(bench.output.health(), Health::Blocked { errno: enoent });
+    assert_eq!(
+        bench.output.health(),
+        OutputState::Blocked { errno: enoent }
+    );
     assert!(!bench.output.finish(bench.now));
     assert!(!logs.exists(), "nothing is made in its place");
     fs::rename(&aside, &logs).unwrap();
@@ -289,7 +292,7 @@ fn a_second_writer_waits_until_the_first_has_gone() {
     second.watch(Stream::Stdout, read_end.into());
     write_end.write_all(b"second\n").unwrap();
     second.ready(Stream::Stdout, first.now);
-    let held = Health::Blocked { errno: libc::EBUSY };
+    let held = OutputState::Blocked { errno: libc::EBUSY };
     assert_eq!(second.health(), held);
     assert!(second.polls().is_empty(), "and drops nothing meanwhile");
     // The newest index is another one now.
@@ -304,7 +307,7 @@ fn a_second_writer_waits_until_the_first_has_gone() {
     drop(first.output);
     wait_for_lock(&path);
     retry(&mut second, Timestamp(5));
-    assert_eq!(second.health(), Health::Intact);
+    assert_eq!(second.health(), OutputState::Intact);
     assert_eq!(read(&path).bytes[0], [&written[..], b"second\n"].concat());
 }
 
@@ -358,7 +361,7 @@ fn a_full_disk_holds_the_run_up_and_loses_nothing() {
     fs::write(&ballast, vec![0; 128 * 1024]).unwrap();
     let mut bench = Bench::in_dir(disk, KEEP_ALL);
     assert!(!fill(&mut bench, 0..100_000), "it waits");
-    let full = Health::Blocked {
+    let full = OutputState::Blocked {
         errno: libc::ENOSPC,
     };
     assert_eq!(bench.output.health(), full);
@@ -391,7 +394,10 @@ fn on_a_full_disk_each_byte_is_kept_or_counted() {
     let records = of_kind(&contents, Kind::Dropped);
     let dropped: u64 = records.iter().map(|record| record.bytes).sum();
     assert!(dropped > 100_000);
-    assert_eq!(bench.output.health(), Health::Dropped { bytes: dropped });
+    assert_eq!(
+        bench.output.health(),
+        OutputState::Dropped { bytes: dropped }
+    );
     let kept = contents.bytes[0].len() as u64;
     assert_eq!(kept + dropped, bench.written[0].len() as u64);
     let mut rest = [0; 1];

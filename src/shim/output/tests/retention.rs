@@ -119,7 +119,7 @@ fn a_removal_that_was_cut_short_is_finished_and_never_looks_like_damage() {
         }));
         bench.retry();
         faults::plan(None);
-        assert_eq!(bench.output.health(), Health::Intact);
+        assert_eq!(bench.output.health(), OutputState::Intact);
         let contents = check_end(&bench);
         for segment in &contents.segments {
             assert!(
@@ -148,5 +148,5 @@ fn a_segment_that_somebody_else_removed_is_no_error() {
     fs::remove_file(bench.path().join(index_name(oldest))).unwrap();
     write_lines(&mut bench, 60);
     check_end(&bench);
-    assert_eq!(bench.output.health(), Health::Intact);
+    assert_eq!(bench.output.health(), OutputState::Intact);
 }

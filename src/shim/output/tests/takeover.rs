@@ -65,7 +65,7 @@ fn an_index_without_its_header_is_left_alone() {
         cut(&index(&bench, 1), end);
         bench.begin(Begin::Adopted);
         bench.moved(Stream::Stdout, "on\n");
-        assert_eq!(bench.output.health(), Health::Intact);
+        assert_eq!(bench.output.health(), OutputState::Intact);
         assert_eq!(fs::metadata(index(&bench, 1)).unwrap().len(), end);
         fs::remove_file(index(&bench, 1)).unwrap();
         let contents = bench.read();
@@ -221,7 +221,7 @@ proptest! {
         fs::write(data(&bench, 1, Stream::Stderr), data_bytes).unwrap();
         bench.begin(Begin::Adopted);
         bench.moved(Stream::Stdout, "on\n");
-        prop_assert_eq!(bench.output.health(), Health::Intact);
+        prop_assert_eq!(bench.output.health(), OutputState::Intact);
         let segments = reader::segments(&bench.path());
         let newest = data(&bench, *segments.last().unwrap(), Stream::Stdout);
         prop_assert!(fs::read(newest).unwrap().ends_with(b"on\n"));

@@ -46,10 +46,10 @@ fn said() -> Vec<(&'static str, Message)> {
         step: Step::Exec,
         error: error(),
     };
-    let output = Message::Output {
+    let output = Message::Output(OutputHealth {
         state: OutputState::Blocked { errno: 28 },
         approximate_bytes: 5,
-    };
+    });
     let written = Message::Written {
         seq: 3,
         errno: 11,
