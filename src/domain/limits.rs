@@ -19,6 +19,10 @@ pub const COMMAND_BYTES_MAX: usize = 128 * 1024;
 pub const COMMAND_WORDS_MAX: usize = 1024;
 /// Dependencies of one process.
 pub const DEPENDENCIES_MAX: usize = 256;
+/// Least bytes of one segment of a log.
+pub const LOG_SEGMENT_BYTES_MIN: u64 = 1024;
+/// A segment is at least this share of all that is kept of a log.
+pub const LOG_SEGMENTS_MAX: u64 = 1024;
 /// Targets that the output of one process is forwarded to.
 pub const LOG_FORWARDS_MAX: usize = 8;
 /// Characters of a syslog tag (APP-NAME of RFC 5424) or a journal identifier.

@@ -9,7 +9,8 @@ use crate::domain::{
     label,
     limits::{
         ANNOTATIONS_BYTES_MAX, BUDGET_RESTARTS_MAX, COMMAND_BYTES_MAX, COMMAND_WORDS_MAX,
-        DEPENDENCIES_MAX, LABEL_CHARS_MAX, LABELS_MAX, POLICY_DURATION_MAX,
+        DEPENDENCIES_MAX, LABEL_CHARS_MAX, LABELS_MAX, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENTS_MAX,
+        POLICY_DURATION_MAX,
     },
 };
 
@@ -42,11 +43,6 @@ const RLIMIT_NAMES: [&str; 16] = [
     "sigpending",
     "stack",
 ];
-
-/// Least bytes of one segment of a log; the shim counts by the same numbers.
-const LOG_SEGMENT_BYTES_MIN: u64 = 1024;
-/// A segment is at least this share of all that is kept.
-const LOG_SEGMENTS_MAX: u64 = 1024;
 
 struct Faults(Vec<FieldError>);
 

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::CUT;
 use crate::{
-    domain::time,
+    domain::{limits::FORWARD_TAG_CHARS_MAX, time},
     forward::{
         queue::{Content, lost_text},
         text,
@@ -53,7 +53,9 @@ impl Format {
             && host.len() <= HOST_CHARS_MAX
             && host.bytes().all(|byte| byte.is_ascii_graphic());
         // A name of a process may be longer than APP-NAME.
-        let tag = tag.get(..tag.len().min(48)).unwrap_or("-");
+        let tag = tag
+            .get(..tag.len().min(FORWARD_TAG_CHARS_MAX))
+            .unwrap_or("-");
         Self {
             facility,
             host: if is_valid { host } else { "-" }.to_owned(),

@@ -6,14 +6,13 @@
 use std::time::Duration;
 
 use crate::{
-    domain::time::Timestamp,
+    domain::{
+        limits::{LOG_SEGMENT_BYTES_MIN, LOG_SEGMENTS_MAX},
+        time::Timestamp,
+    },
     shim::codec::{DecodeError, Reader, Writer},
 };
 
-/// Least bytes of a segment.
-const SEGMENT_BYTES_MIN: u64 = 1024;
-/// `max_bytes` is at most this many segments.
-const SEGMENTS_MAX: u64 = 1024;
 /// So many segments make `max_bytes` or `max_age` if nothing else is said.
 const SEGMENTS: u32 = 8;
 /// A segment does not end for its age before it is this old.
@@ -67,7 +66,7 @@ impl Policy {
 
     /// Bytes that all segments together may have.
     pub(super) fn total_limit(&self) -> u64 {
-        self.max_bytes.max(SEGMENT_BYTES_MIN)
+        self.max_bytes.max(LOG_SEGMENT_BYTES_MIN)
     }
 
     /// Bytes that a segment may have.
@@ -77,7 +76,7 @@ impl Policy {
             0 => total / u64::from(SEGMENTS),
             bytes => bytes,
         };
-        wanted.clamp(SEGMENT_BYTES_MIN.max(total / SEGMENTS_MAX), total)
+        wanted.clamp(LOG_SEGMENT_BYTES_MIN.max(total / LOG_SEGMENTS_MAX), total)
     }
 
     /// From so many bytes on a segment ends with the next end of a line.
