@@ -9,33 +9,21 @@
 mod fields;
 
 use std::{
-    fs::File,
-    io::{self, IoSlice, Write},
-    os::fd::{AsRawFd, OwnedFd},
+    io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{FcntlArg, SealFlag, fcntl},
-    sys::{
-        memfd::{MFdFlags, memfd_create},
-        socket::{ControlMessage, MsgFlags, sendmsg},
-    },
-};
-use tokio::{
-    io::Interest,
-    net::UnixDatagram,
-    time::{Instant, timeout},
-};
+use nix::errno::Errno;
+use tokio::{io::Interest, net::UnixDatagram, time::Instant};
 
 use super::{
-    limits::{SEND_TIMEOUT, SEND_TURN},
+    limits::SEND_TURN,
     queue::{Origin, Queue},
-    target::{Failure, Target},
+    target::{Failure, Target, in_time},
 };
-use crate::domain::spec::JournaldTarget;
+use crate::{domain::spec::JournaldTarget, shim::ctl};
 
 /// Where journald listens.
 pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
@@ -86,10 +74,7 @@ impl Journald {
                 sent => sent.map(drop),
             }
         };
-        let sent = timeout(SEND_TIMEOUT, sent).await.unwrap_or_else(|_| {
-            let reason = format!("it took nothing for {} s", SEND_TIMEOUT.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
-        });
+        let sent = in_time(sent).await;
         if sent.is_err() {
             self.socket = None;
         }
@@ -121,23 +106,8 @@ fn is_too_long(error: &io::Error) -> bool {
 
 /// Sends the descriptor of a file that nobody can change any more.
 async fn send_file(socket: &UnixDatagram, record: &[u8]) -> io::Result<()> {
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let file: OwnedFd = memfd_create(c"procession-journal", flags)?;
-    let mut file = File::from(file);
-    file.write_all(record)?;
-    let seals = SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    let descriptors = [file.as_raw_fd()];
-    let message = [ControlMessage::ScmRights(&descriptors)];
-    let send = || {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        let nothing = [IoSlice::new(&[])];
-        sendmsg::<()>(socket.as_raw_fd(), &nothing, &message, flags, None)?;
-        Ok(())
-    };
+    let file = ctl::seal(record)?;
+    let send = || Ok(ctl::send(socket.as_fd(), &[], &[file.as_fd()])?);
     socket.async_io(Interest::WRITABLE, send).await
 }
 

@@ -48,7 +48,7 @@ impl Position {
 
     /// Moves behind `entry`; what of it was not seen before, if anything.
     pub(super) fn take(&mut self, mut entry: Entry) -> Option<Entry> {
-        let open = &mut self.open[index(entry.stream)];
+        let open = &mut self.open[entry.stream.index()];
         let bytes = i64::try_from(entry.data.len()).unwrap_or(i64::MAX);
         let end = entry.line_offset.saturating_add(bytes);
         let seen = match *open {
@@ -95,9 +95,9 @@ impl Position {
     /// As text, for the target that `key` names.
     pub(super) fn encode(&self, key: &str) -> String {
         let mut text = format!("{HEADER}\ntarget {key}\nnewest {}\n", self.newest);
-        for (name, open) in ["stdout", "stderr"].iter().zip(self.open) {
-            if let Some(Open { sequence, bytes }) = open {
-                text += &format!("{name} {sequence} {bytes}\n");
+        for stream in OutputStream::ALL {
+            if let Some(Open { sequence, bytes }) = self.open[stream.index()] {
+                text += &format!("{} {sequence} {bytes}\n", stream.name());
             }
         }
         // Nobody writes half of it, but a disk may lose the rest.
@@ -115,24 +115,14 @@ impl Position {
         let mut position = Self::behind(newest);
         for line in lines {
             let mut words = line.split(' ');
-            let stream = match words.next()? {
-                "stdout" => OutputStream::Stdout,
-                "stderr" => OutputStream::Stderr,
-                _ => return None,
-            };
-            position.open[index(stream)] = Some(Open {
+            let name = words.next()?;
+            let stream = OutputStream::ALL.into_iter().find(|s| s.name() == name)?;
+            position.open[stream.index()] = Some(Open {
                 sequence: words.next()?.parse().ok()?,
                 bytes: words.next()?.parse().ok()?,
             });
         }
         Some(position)
-    }
-}
-
-fn index(stream: OutputStream) -> usize {
-    match stream {
-        OutputStream::Stdout => 0,
-        OutputStream::Stderr => 1,
     }
 }
 

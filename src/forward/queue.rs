@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::position::Position;
 use crate::{
     domain::{id::ProcessName, time::Timestamp},
-    logs::{Entry, Gap, GapReason},
+    logs::{Entry, Gap, GapReason, OutputStream},
 };
 
 /// Characters of what a target says about itself.
@@ -57,6 +57,25 @@ impl Content {
         match self {
             Self::Line(entry) => entry.time,
             Self::Lost(_, time) => *time,
+        }
+    }
+
+    /// The same as RFC 3339 has it, in UTC with microseconds; `None` where that cannot
+    /// be written.
+    pub(super) fn timestamp(&self) -> Option<String> {
+        let time = jiff::Timestamp::from_nanosecond(self.time().0.into()).ok()?;
+        Some(format!("{time:.6}"))
+    }
+
+    /// As syslog has it (RFC 5424, section 6.2.1): informational for stdout, error for
+    /// stderr, warning where lines were lost.
+    pub(super) fn severity(&self) -> u8 {
+        match self {
+            Self::Line(entry) => match entry.stream {
+                OutputStream::Stdout => 6,
+                OutputStream::Stderr => 3,
+            },
+            Self::Lost(..) => 4,
         }
     }
 

@@ -2,7 +2,12 @@
 
 use std::{future::Future, io, time::Duration};
 
-use super::queue::{Queue, REASON_CHARS_MAX};
+use tokio::time::timeout;
+
+use super::{
+    limits::SEND_TIMEOUT,
+    queue::{Queue, REASON_CHARS_MAX},
+};
 
 /// One that is sent to.
 pub(super) trait Target: Send + 'static {
@@ -23,6 +28,17 @@ pub(super) struct Failure {
     pub(super) reason: String,
     /// When to try again, if the target said so.
     pub(super) retry_after: Option<Duration>,
+}
+
+/// What `sending` comes to, unless it takes longer than [`SEND_TIMEOUT`].
+///
+/// # Errors
+/// Its own, or that nothing was taken for so long.
+pub(super) async fn in_time<T>(sending: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(SEND_TIMEOUT, sending).await.unwrap_or_else(|_| {
+        let reason = format!("it took nothing for {} s", SEND_TIMEOUT.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, reason))
+    })
 }
 
 // === impl Failure ===

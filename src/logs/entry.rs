@@ -13,6 +13,29 @@ pub enum OutputStream {
     Stderr,
 }
 
+impl OutputStream {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    /// As programs and people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+
+    /// Its place in an array of both.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Stdout => 0,
+            Self::Stderr => 1,
+        }
+    }
+}
+
 /// A line or a piece of one. Cloning copies no data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

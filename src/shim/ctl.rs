@@ -115,7 +115,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<
 /// Memory that holds `bytes` and can no longer change.
 pub(crate) fn seal(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = memfd_create(
-        c"procession-definition",
+        c"procession",
         MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
     )?;
     let mut file = File::from(fd);

@@ -4,29 +4,12 @@
 //! `NAME\n`, its length as 64 bits little endian, the value, `\n`. MESSAGE always has
 //! the second form, which takes any bytes.
 
-use jiff::Timestamp;
-
-use crate::{
-    forward::queue::{Content, lost_text},
-    logs::OutputStream,
-};
-
-/// Priorities of syslog(3), which journald uses.
-const ERROR: &str = "3";
-const WARNING: &str = "4";
-const INFORMATIONAL: &str = "6";
+use crate::forward::queue::{Content, lost_text};
 
 /// The names and values of `content`, as journald takes them.
 pub(super) fn encode(content: &Content, identifier: &str, process: &str) -> Vec<u8> {
     let mut record = Vec::with_capacity(512);
-    let priority = match content {
-        Content::Line(entry) => match entry.stream {
-            OutputStream::Stdout => INFORMATIONAL,
-            OutputStream::Stderr => ERROR,
-        },
-        Content::Lost(..) => WARNING,
-    };
-    text(&mut record, "PRIORITY", priority);
+    text(&mut record, "PRIORITY", &content.severity().to_string());
     text(&mut record, "SYSLOG_IDENTIFIER", identifier);
     text(&mut record, "PROCESSION_PROCESS", process);
     text(
@@ -34,17 +17,13 @@ pub(super) fn encode(content: &Content, identifier: &str, process: &str) -> Vec<
         "PROCESSION_SEQUENCE",
         &content.sequence().to_string(),
     );
-    if let Ok(time) = Timestamp::from_nanosecond(content.time().0.into()) {
-        text(&mut record, "PROCESSION_TIME", &format!("{time:.6}"));
+    if let Some(time) = content.timestamp() {
+        text(&mut record, "PROCESSION_TIME", &time);
     }
     match content {
         Content::Line(entry) => {
             text(&mut record, "PROCESSION_RUN", &entry.run_id.to_string());
-            let stream = match entry.stream {
-                OutputStream::Stdout => "stdout",
-                OutputStream::Stderr => "stderr",
-            };
-            text(&mut record, "PROCESSION_STREAM", stream);
+            text(&mut record, "PROCESSION_STREAM", entry.stream.name());
             bytes(&mut record, "MESSAGE", &entry.data);
         }
         Content::Lost(gap, _) => {

@@ -2,11 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    io::{IoSliceMut, Read, Seek},
-    os::{fd::FromRawFd, unix::net::UnixDatagram as Socket},
+    fs::File,
+    io::{IoSliceMut, Read, Seek, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd},
+        unix::net::UnixDatagram as Socket,
+    },
 };
 
-use nix::sys::socket::{ControlMessageOwned, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use proptest::prelude::*;
 
 use super::*;

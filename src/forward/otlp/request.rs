@@ -83,16 +83,16 @@ fn record(content: &Content) -> LogRecord {
     let text = |key: &str, value: &str| attribute(key, Value::StringValue(value.to_owned()));
     let (severity, body, attributes) = match content {
         Content::Line(entry) => {
-            let (severity, stream) = match entry.stream {
-                OutputStream::Stdout => (INFO, "stdout"),
-                OutputStream::Stderr => (ERROR, "stderr"),
+            let severity = match entry.stream {
+                OutputStream::Stdout => INFO,
+                OutputStream::Stderr => ERROR,
             };
             let body = match str::from_utf8(&entry.data) {
                 Ok(text) => Value::StringValue(text.to_owned()),
                 Err(_) => Value::BytesValue(entry.data.clone()),
             };
             let attributes = vec![
-                text("log.iostream", stream),
+                text("log.iostream", entry.stream.name()),
                 int("procession.run", entry.run_id),
                 int("procession.sequence", entry.sequence),
             ];

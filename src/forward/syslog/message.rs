@@ -10,22 +10,14 @@
 //! of the line modulo 2^31 - 1, counted from 1. MSG: see `text`; with a byte order
 //! mark in front if, and only if, there is anything beyond ASCII (MSG-UTF8).
 
-use jiff::Timestamp;
-
 use super::CUT;
 use crate::{
-    domain::{limits::FORWARD_TAG_CHARS_MAX, time},
+    domain::limits::FORWARD_TAG_CHARS_MAX,
     forward::{
         queue::{Content, lost_text},
         text,
     },
-    logs::OutputStream,
 };
-
-/// Severities (section 6.2.1).
-const ERROR: u8 = 3;
-const WARNING: u8 = 4;
-const INFORMATIONAL: u8 = 6;
 
 /// Largest `sequenceId`.
 const SEQUENCE_MAX: i64 = 2_147_483_647;
@@ -85,20 +77,14 @@ impl Format {
     }
 
     fn header(&self, content: &Content) -> String {
-        let (severity, run) = match content {
-            Content::Line(entry) => {
-                let severity = match entry.stream {
-                    OutputStream::Stdout => INFORMATIONAL,
-                    OutputStream::Stderr => ERROR,
-                };
-                (severity, entry.run_id.to_string())
-            }
-            Content::Lost(..) => (WARNING, "-".to_owned()),
+        let run = match content {
+            Content::Line(entry) => entry.run_id.to_string(),
+            Content::Lost(..) => "-".to_owned(),
         };
         format!(
             "<{}>1 {} {} {} {run} - [meta sequenceId=\"{}\"] ",
-            self.facility * 8 + severity,
-            timestamp(content.time()),
+            self.facility * 8 + content.severity(),
+            content.timestamp().as_deref().unwrap_or("-"),
             self.host,
             self.tag,
             (content.sequence() - 1).rem_euclid(SEQUENCE_MAX) + 1,
@@ -117,19 +103,15 @@ fn mark(text: &str) -> &'static str {
     if text.is_ascii() { "" } else { BOM }
 }
 
-fn timestamp(time: time::Timestamp) -> String {
-    match Timestamp::from_nanosecond(time.0.into()) {
-        Ok(time) => format!("{time:.6}"),
-        Err(_) => "-".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::forward::tests::{line, lost};
+    use crate::{
+        forward::tests::{line, lost},
+        logs::OutputStream,
+    };
 
     fn format() -> Format {
         Format::new(3, "host", "web")

@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::forward::limits::{CONNECT_TIMEOUT, SEND_TIMEOUT};
+use crate::forward::{limits::CONNECT_TIMEOUT, target::in_time};
 
 #[derive(Debug)]
 pub(super) enum Transport {
@@ -61,11 +61,7 @@ impl Transport {
     /// There is no connection now, or it takes nothing.
     pub(super) async fn send(&mut self, messages: &[String]) -> io::Result<()> {
         self.connect().await?;
-        let sent = timeout(SEND_TIMEOUT, self.write(messages)).await;
-        let sent = sent.unwrap_or_else(|_| {
-            let reason = format!("it took nothing for {} s", SEND_TIMEOUT.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, reason))
-        });
+        let sent = in_time(self.write(messages)).await;
         if sent.is_err() {
             match self {
                 Self::Unix(_, socket) => *socket = None,
@@ -76,21 +72,19 @@ impl Transport {
         sent
     }
 
-    async fn connect(&mut self) -> io::Result<()> {
+    fn is_connected(&self) -> bool {
+        let goes_on = |stream: &TcpStream| !is_over(|buffer| stream.try_read(buffer));
         match self {
-            Self::Unix(_, Some(Local::Stream(stream))) if is_over(|b| stream.try_read(b)) => {}
-            Self::Tcp(Remote {
-                socket: Some(stream),
-                ..
-            }) if is_over(|b| stream.try_read(b)) => {}
-            Self::Unix(_, Some(_)) => return Ok(()),
-            Self::Udp(Remote {
-                socket: Some(_), ..
-            }) => return Ok(()),
-            Self::Tcp(Remote {
-                socket: Some(_), ..
-            }) => return Ok(()),
-            _ => {}
+            Self::Unix(_, Some(Local::Stream(stream))) => !is_over(|b| stream.try_read(b)),
+            Self::Unix(_, socket) => socket.is_some(),
+            Self::Udp(remote) => remote.socket.is_some(),
+            Self::Tcp(remote) => remote.socket.as_ref().is_some_and(goes_on),
+        }
+    }
+
+    async fn connect(&mut self) -> io::Result<()> {
+        if self.is_connected() {
+            return Ok(());
         }
         let connected = timeout(CONNECT_TIMEOUT, async {
             match self {

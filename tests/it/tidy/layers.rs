@@ -160,6 +160,11 @@ const BEYOND: &[(&str, &[&str], &str)] = &[
     ("src/cli/foreground.rs", BECOMES_DAEMON.0, BECOMES_DAEMON.1),
     ("src/cli/serve.rs", BECOMES_DAEMON.0, BECOMES_DAEMON.1),
     ("src/cli/up.rs", BECOMES_DAEMON.0, BECOMES_DAEMON.1),
+    (
+        "src/forward/journald.rs",
+        &["shim::ctl"],
+        "seals and passes memory as a shim is given its definition",
+    ),
 ];
 const BECOMES_DAEMON: (&[&str], &str) = (
     &["domain", "grpc::server", "supervisor", "logs"],
