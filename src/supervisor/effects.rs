@@ -83,7 +83,7 @@ impl Driver {
                 Effect::Launch(run_id) => self.launch(run_id),
                 Effect::Adopt(run_id) => self.adopt(run_id),
                 Effect::Stop(plan) => {
-                    if let Some(handle) = self.run.as_ref().and_then(|run| run.handle.as_ref()) {
+                    if let Some(handle) = self.handle() {
                         handle.stop(plan);
                     }
                 }
@@ -119,10 +119,16 @@ impl Driver {
     /// What can be changed while it runs.
     pub(super) fn tell_changes(&self, old: &Spec) {
         let policy = log_policy(&self.spec);
-        let handle = self.run.as_ref().and_then(|run| run.handle.as_ref());
-        if let (Some(handle), true) = (handle, policy != log_policy(old)) {
+        if policy != log_policy(old)
+            && let Some(handle) = self.handle()
+        {
             handle.keep_output(policy);
         }
+    }
+
+    /// The run that can be asked for something.
+    fn handle(&self) -> Option<&Arc<dyn Run>> {
+        self.run.as_ref()?.handle.as_ref()
     }
 
     fn live(&self, handle: Box<dyn Run>, events: mpsc::Receiver<RunEvent>) -> LiveRun {
@@ -153,7 +159,7 @@ impl Driver {
     pub(super) fn signal(&mut self, number: i32, scope: SignalScope, reply: Reply<i64>) {
         let name = self.spec.name.clone();
         let run_id = self.life.status.run_id;
-        let Some(handle) = self.run.as_ref().and_then(|run| run.handle.as_ref()) else {
+        let Some(handle) = self.handle() else {
             drop(reply.send(Err(Refused::Signal {
                 name,
                 number,
@@ -187,7 +193,7 @@ impl Driver {
 
     /// Freezes or thaws; the state changes when the runner has confirmed it.
     pub(super) fn freeze(&mut self, freeze: bool, cause: Cause, reply: Reply<Ack>) {
-        let handle = self.run.as_ref().and_then(|run| run.handle.as_ref());
+        let handle = self.handle();
         match handle {
             _ if self.freeze.is_some() => {
                 drop(reply.send(Err(Refused::Overloaded(self.spec.name.clone()))));
