@@ -136,7 +136,6 @@ impl Daemon {
             tcp: options.tcp,
             api_threads: options.api_threads,
             limits: ConnectionLimits::default(),
-            drain_max: DRAIN_MAX,
         })?;
         let (store, inheritance) = begin_epoch(&options.state_dir).await?;
         let supervision = Supervision::start()?;
@@ -244,15 +243,11 @@ impl Daemon {
             _state_dir,
             ..
         } = self;
-        let shutdown = server.shutdown();
-        let drained = match how {
-            Shutdown::Stop => shutdown.await,
-            Shutdown::Keep | Shutdown::Reexec => {
-                let drained = tokio::time::timeout(HANDOVER_DRAIN_MAX, shutdown).await;
-                drained.unwrap_or(false)
-            }
+        let drain_max = match how {
+            Shutdown::Stop => DRAIN_MAX,
+            Shutdown::Keep | Shutdown::Reexec => HANDOVER_DRAIN_MAX,
         };
-        if !drained {
+        if !server.shutdown(drain_max).await {
             tracing::warn!("some connections were cut");
         }
         drop(supervision);

@@ -9,7 +9,7 @@
 //! is never replaced. No peer costs more than its caps: connections in total and
 //! per user or address, five seconds to become an HTTP/2 connection. An accept
 //! error never spins. A drain ends: health says NOT_SERVING first, then streams are
-//! told to close, then connections, and after `drain_max` what is left is dropped.
+//! told to close, then connections, and what is left when its time is over is dropped.
 //!
 //! Deliberately absent: what is served (the routes are handed in), the lock of the
 //! state directory, reload of certificates.
@@ -33,7 +33,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use futures_util::future::join_all;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -67,8 +68,6 @@ pub struct ServerConfig {
     pub api_threads: usize,
     /// Caps of connections.
     pub limits: ConnectionLimits,
-    /// How long a drain may take. Normally 10 s.
-    pub drain_max: Duration,
 }
 
 /// A Unix socket.
@@ -290,7 +289,6 @@ impl Bound {
                 },
                 closing: running.closing.clone(),
                 killed: running.killed.clone(),
-                drain_max: self.config.drain_max,
                 tls: tls.clone().flatten(),
             })?;
             inlets.push(started.inlet);
@@ -334,14 +332,12 @@ impl Running {
     /// Drains: no new connections, streams say `closing`, connections end when
     /// their calls do, at the latest after `drain_max`. The socket file is gone
     /// afterwards. Returns whether everything ended by itself.
-    pub async fn shutdown(mut self) -> bool {
+    pub async fn shutdown(mut self, drain_max: Duration) -> bool {
         self.announce_shutdown();
         self.closing.cancel();
-        let mut clean = true;
-        for drained in self.drained.drain(..) {
-            clean &= drained.await.unwrap_or(false);
-        }
-        clean
+        let drained = join_all(self.drained.drain(..));
+        let drained = timeout(drain_max, drained).await;
+        drained.is_ok_and(|threads| threads.iter().all(|clean| *clean == Ok(true)))
     }
 }
 

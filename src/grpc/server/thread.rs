@@ -46,7 +46,6 @@ pub(super) struct Setup {
     pub(super) health: Health,
     pub(super) closing: CancellationToken,
     pub(super) killed: CancellationToken,
-    pub(super) drain_max: Duration,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
 }
 
@@ -109,14 +108,9 @@ async fn serve(setup: Setup, arrivals: mpsc::Receiver<Arrival>) -> bool {
             ReceiverStream::new(connections).map(Ok::<_, std::io::Error>),
             setup.closing.clone().cancelled_owned(),
         );
-    let too_late = async {
-        setup.closing.cancelled().await;
-        tokio::time::sleep(setup.drain_max).await;
-    };
     let clean = tokio::select! {
         // It fails only where a connection cannot be set up, which ours can.
         served = serving => served.is_ok(),
-        () = too_late => false,
         () = setup.killed.cancelled() => false,
     };
     greeter.abort();

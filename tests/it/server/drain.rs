@@ -2,14 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use procession::grpc::{
-    proto::{self, watch_processes_response::Payload},
-    server::ServerConfig,
-};
+use procession::grpc::proto::{self, watch_processes_response::Payload};
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use super::support::{World, reason, try_channel};
+use super::support::{DRAIN_MAX, World, reason, try_channel};
 
 #[tokio::test]
 async fn streams_are_told_before_they_end() {
@@ -24,7 +21,7 @@ async fn streams_are_told_before_they_end() {
             break;
         }
     }
-    let drained = tokio::spawn(running.shutdown());
+    let drained = tokio::spawn(running.shutdown(DRAIN_MAX));
     let message = watch.message().await.unwrap().unwrap();
     let Some(Payload::Closing(closing)) = message.payload else {
         panic!("{message:?}");
@@ -43,12 +40,7 @@ async fn streams_are_told_before_they_end() {
 async fn what_does_not_end_is_cut_off_at_the_cap() {
     let world = World::new();
     let drain_max = Duration::from_millis(300);
-    let running = world
-        .serve_with(ServerConfig {
-            drain_max,
-            ..world.config()
-        })
-        .unwrap();
+    let running = world.serve();
     let mut client = world.client().await;
     let mut waiting = client.clone();
     let endless = tokio::spawn(async move {
@@ -59,7 +51,7 @@ async fn what_does_not_end_is_cut_off_at_the_cap() {
     // Once this is answered, so has the other call arrived: same connection.
     super::support::principal(&mut client).await.unwrap();
     let begun = Instant::now();
-    assert!(!running.shutdown().await);
+    assert!(!running.shutdown(drain_max).await);
     assert!(begun.elapsed() >= drain_max);
     assert!(endless.await.unwrap().is_err());
 }

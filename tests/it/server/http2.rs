@@ -17,7 +17,7 @@ use tonic_health::pb::{
 };
 use tonic_reflection::pb;
 
-use super::support::{World, channel, eventually, principal, reason};
+use super::support::{DRAIN_MAX, World, channel, eventually, principal, reason};
 
 #[tokio::test]
 async fn connections_above_the_cap_are_closed_and_later_ones_served() {
@@ -100,7 +100,7 @@ async fn health_is_reported_for_the_server_and_the_service() {
     assert_eq!(second.status(), ServingStatus::NotServing);
     // Calls are still served.
     principal(&mut world.client().await).await.unwrap();
-    let drained = tokio::spawn(running.shutdown());
+    let drained = tokio::spawn(running.shutdown(DRAIN_MAX));
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
     drop((health, watch, unknown));
     assert!(drained.await.unwrap());
@@ -138,7 +138,7 @@ async fn a_read_only_store_is_told_and_the_server_still_serves() {
     running.announce_shutdown();
     assert_eq!(next().await, ServingStatus::NotServing);
     drop((health, watch));
-    assert!(running.shutdown().await);
+    assert!(running.shutdown(DRAIN_MAX).await);
 }
 
 #[tokio::test]

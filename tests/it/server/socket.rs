@@ -7,7 +7,7 @@ use std::{
 
 use procession::grpc::server::{Server, ServerConfig, ServerError, UnixConfig};
 
-use super::support::{World, channel, mode, principal};
+use super::support::{DRAIN_MAX, World, channel, mode, principal};
 
 #[tokio::test]
 async fn the_socket_is_closed_to_others_and_gone_afterwards() {
@@ -20,7 +20,7 @@ async fn the_socket_is_closed_to_others_and_gone_afterwards() {
     let mut client = world.client().await;
     assert_eq!(principal(&mut client).await.unwrap(), format!("uid:{uid}"));
     drop(client);
-    assert!(running.shutdown().await);
+    assert!(running.shutdown(DRAIN_MAX).await);
     assert!(!path.exists());
 }
 
@@ -79,7 +79,7 @@ async fn a_successors_socket_is_not_removed() {
     let running = world.serve();
     fs::remove_file(world.path()).unwrap();
     let _successor = UnixListener::bind(world.path()).unwrap();
-    running.shutdown().await;
+    running.shutdown(DRAIN_MAX).await;
     assert!(world.path().exists());
 }
 

@@ -39,6 +39,9 @@ use tower::service_fn;
 
 pub(crate) type Client = ProcessManagerClient<Channel>;
 
+/// Long enough for all that ends by itself.
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(10);
+
 pub(crate) struct World {
     pub(crate) directory: TempDir,
     pub(crate) registry: Registry<ProcessState>,
@@ -85,7 +88,6 @@ impl World {
             tcp: None,
             api_threads: 2,
             limits: ConnectionLimits::default(),
-            drain_max: Duration::from_secs(10),
         }
     }
 
