@@ -14,10 +14,10 @@ mod calls_that_fail;
 mod census;
 mod clock;
 mod disk;
+#[cfg(debug_assertions)] // only a debug build has them
 mod failpoints;
 mod full;
-mod known;
 mod power;
 mod shims;
 mod state_dir;
-pub(crate) mod support;
+mod support;

@@ -6,11 +6,13 @@
     reason = "a test that cannot go on fails; tables are long"
 )]
 
+mod chance;
 mod cli_offline;
 mod config_file;
 mod contract;
 mod daemon;
 mod faults;
+mod known;
 mod logs;
 mod pki;
 mod registry_stress;

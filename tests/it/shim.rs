@@ -8,7 +8,7 @@ mod support;
 mod adoption;
 mod ends;
 #[cfg(debug_assertions)]
-mod failpoints;
+pub(crate) mod failpoints;
 mod policy;
 mod setup;
 mod stdin;

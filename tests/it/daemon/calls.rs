@@ -157,3 +157,12 @@ pub(crate) fn ended(process: &Process) -> (&ExitStatus, &Outcome) {
     let exit = status(process).last_exit.as_ref().expect("a record");
     (exit, exit.outcome.as_ref().unwrap())
 }
+
+/// The condition of that type, if it is told of.
+pub(crate) fn condition(
+    conditions: &[proto::Condition],
+    kind: &str,
+) -> Option<proto::ConditionStatus> {
+    let found = conditions.iter().find(|c| c.r#type == kind);
+    found.map(proto::Condition::status)
+}

@@ -4,8 +4,7 @@
 //! `PROCESSION_SEED=n` replays the same commands (the scheduling is the machine's).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, hash_map::RandomState},
-    hash::BuildHasher,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc,
@@ -25,33 +24,17 @@ use super::{
     proc,
     support::{Client, Daemon, sh},
 };
+use crate::chance::{Dice, seed};
 
 const CLIENTS: usize = 100;
 const ROUNDS: usize = 4;
 const COMMANDS: usize = 3;
-
-/// Numbers that follow from a seed.
-pub(super) struct Dice(pub(super) u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Start,
     Stop,
     Restart,
-}
-
-// === impl Dice ===
-
-impl Dice {
-    /// Below `sides`.
-    pub(super) fn throw(&mut self, sides: u64) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
 }
 
 // === impl Verb ===
@@ -63,16 +46,6 @@ impl Verb {
             Self::Start | Self::Restart => Desired::Running,
         }
     }
-}
-
-pub(super) fn seed() -> u64 {
-    let given = std::env::var("PROCESSION_SEED").ok();
-    let seed = given.map_or_else(
-        || RandomState::new().hash_one(0_u8),
-        |text| text.parse().expect("PROCESSION_SEED is a number"),
-    );
-    println!("PROCESSION_SEED={seed}");
-    seed
 }
 
 /// A process of which a second live run would say so. The lock is held by the main
@@ -257,7 +230,7 @@ async fn create_and_delete(mut client: Client, seed: u64) -> Vec<String> {
 
 #[tokio::test]
 async fn twenty_clients_create_and_delete_one_name() {
-    let mut dice = Dice(seed());
+    let mut dice = Dice::new();
     let daemon = Daemon::start();
     let mut client = daemon.client().await;
     let mut history = History::watch(&mut client).await;

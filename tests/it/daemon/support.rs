@@ -99,9 +99,7 @@ impl Daemon {
             panic!("the daemon ended ({status}); its log:\n{}", self.log());
         }
         let pid = child.id().cast_signed();
-        std::os::unix::net::UnixStream::connect(self.socket())
-            .and_then(|stream| Ok(getsockopt(&stream, PeerCredentials)?))
-            .is_ok_and(|listener| listener.pid() == pid)
+        listener(&self.socket()) == Some(pid)
     }
 
     /// SIGKILL. Its processes run on.
@@ -142,13 +140,7 @@ impl Daemon {
     }
 
     pub(crate) async fn client(&self) -> Client {
-        let path = self.socket();
-        let connector = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        let endpoint = Endpoint::from_static("http://localhost");
-        Client::new(endpoint.connect_with_connector(connector).await.unwrap())
+        connect(self.socket()).await.unwrap()
     }
 
     /// Runs the command line against this daemon.
@@ -211,6 +203,23 @@ impl Drop for Daemon {
             self.end();
         }
     }
+}
+
+/// A client of whoever listens at `socket`.
+pub(crate) async fn connect(socket: PathBuf) -> Result<Client, tonic::transport::Error> {
+    let connector = tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::from_static("http://localhost");
+    let channel = endpoint.connect_with_connector(connector).await?;
+    Ok(Client::new(channel))
+}
+
+/// Who made the socket listen; `None` if nobody listens there.
+pub(crate) fn listener(socket: &Path) -> Option<i32> {
+    let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
+    Some(getsockopt(&stream, PeerCredentials).ok()?.pid())
 }
 
 /// Time between two looks of [`eventually`].

@@ -21,15 +21,9 @@ use procession::grpc::proto::{
 use super::{
     calls::{self, ended, state, status},
     proc,
-    races::{Dice, seed},
     support::{Client, Daemon, command, eventually, sh},
 };
-
-/// How often a daemon is killed where that many times is the point.
-pub(super) fn kills(quick: usize) -> usize {
-    let asked = std::env::var("PROCESSION_KILLS");
-    asked.map_or(quick, |n| n.parse().unwrap())
-}
+use crate::chance::{Dice, rounds};
 
 /// Writes `lines` numbered lines, about `pause` seconds apart, and ends with 41;
 /// it is run once.
@@ -81,8 +75,8 @@ async fn pids(client: &mut Client) -> BTreeMap<String, i32> {
 #[tokio::test]
 async fn a_killed_daemon_loses_no_child_no_code_and_no_line() {
     // So that they still write when the last kill comes.
-    let (rounds, lines) = (kills(5), 500 * u32::try_from(kills(5)).unwrap());
-    let mut dice = Dice(seed());
+    let (kills, lines) = (rounds(5, 1), 500 * u32::try_from(rounds(5, 1)).unwrap());
+    let mut dice = Dice::new();
     let mut daemon = Daemon::start();
     let mut client = daemon.client().await;
     let names: Vec<String> = (0..20).map(|n| format!("w{n}")).collect();
@@ -90,7 +84,7 @@ async fn a_killed_daemon_loses_no_child_no_code_and_no_line() {
     calls::apply(&mut client, processes.collect()).await;
     eventually_up(&mut client, &names).await;
     let before = pids(&mut client).await;
-    for _ in 0..rounds {
+    for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(dice.throw(150))).await;
         drop(client);
         daemon.replace();
@@ -109,7 +103,7 @@ async fn a_killed_daemon_loses_no_child_no_code_and_no_line() {
         assert_complete(name, &output, lines);
     }
     println!(
-        "{rounds} kills, {} children with {lines} lines each",
+        "{kills} kills, {} children with {lines} lines each",
         names.len()
     );
     drop(client);

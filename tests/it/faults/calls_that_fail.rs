@@ -2,6 +2,10 @@
 //! acknowledged, and it never ends of it. And a daemon that is killed before any of
 //! them. By `tools/faults.c`, which is preloaded.
 
+use crate::{
+    chance::{Dice, rounds},
+    known::{Answer, Known, desired},
+};
 use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
@@ -10,10 +14,7 @@ use std::{
 
 use procession::grpc::proto::DesiredState;
 
-use super::{
-    known::{Answer, Known, desired},
-    support::{Dice, Rig, not_run, rounds, store_writable, until_or, until_writable},
-};
+use super::support::{Rig, not_run, store_writable, until_or, until_writable};
 
 const NAMES: [&str; 3] = ["p0", "p1", "p2"];
 const COMMANDS: usize = 12;
@@ -208,7 +209,6 @@ async fn killed_at(n: usize, library: &Path, dice: &mut Dice) -> Option<usize> {
     if let Some(status) = rig.ended_if_begun().await {
         assert_eq!(status.signal(), Some(9), "{n}: {}", rig.log());
     }
-    rig.until_nobody_listens();
     rig.start();
     let mut client = rig.client().await;
     let there = desired(&mut client).await;

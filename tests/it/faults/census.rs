@@ -5,11 +5,14 @@ use std::{fs, path::Path, time::Instant};
 
 use procession::grpc::proto::{ControlAction, ProcessState as State, WaitCondition};
 
-use super::support::{Rig, rounds, until};
-use crate::daemon::{
-    calls::{self, state},
-    proc,
-    support::Client,
+use super::support::{Rig, until};
+use crate::{
+    chance::rounds,
+    daemon::{
+        calls::{self, state},
+        proc,
+        support::Client,
+    },
 };
 
 /// The allocator keeps some of what was freed, and the log of changes grows until

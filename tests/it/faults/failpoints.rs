@@ -9,24 +9,13 @@ use std::{
 use procession::grpc::proto::{self, ProcessState as State, WaitCondition, exit_status::Outcome};
 
 use super::support::{Rig, until};
-use crate::daemon::calls::{self, state, status};
+use crate::{
+    daemon::calls::{self, state, status},
+    shim::failpoints::POINTS,
+};
 
 /// Where the daemon dies while it starts a run.
 const OF_DAEMON: [&str; 2] = ["after_mkdir", "after_spawn"];
-
-/// Where a shim dies, and whether the program has run by then.
-const OF_SHIM: [(&str, bool); 10] = [
-    ("after_define", false),
-    ("after_pipes", false),
-    ("after_fork", false),
-    ("before_run_record", false),
-    ("after_run_record", false),
-    ("after_gate", true),
-    ("before_exit_record", true),
-    ("after_exit_record", true),
-    ("after_reap", true),
-    ("before_empty", true),
-];
 
 /// Who dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +28,6 @@ enum Dies {
 
 #[tokio::test]
 async fn a_daemon_that_dies_at_any_step_of_a_start_starts_once() {
-    if !cfg!(debug_assertions) {
-        return; // only a debug build has failpoints
-    }
     for point in OF_DAEMON {
         let mut rig = Rig::new();
         rig.start_with(&[("PROCESSION_FAILPOINT", &format!("{point}:kill"))]);
@@ -60,10 +46,7 @@ async fn a_daemon_that_dies_at_any_step_of_a_start_starts_once() {
 
 #[tokio::test]
 async fn a_shim_that_dies_at_any_step_has_run_its_program_once_or_never() {
-    if !cfg!(debug_assertions) {
-        return; // only a debug build has failpoints
-    }
-    for (point, ran) in OF_SHIM {
+    for (point, ran) in POINTS {
         for dies in [Dies::Shim, Dies::Both] {
             let mut rig = Rig::new();
             let hit = failing_shim(&mut rig, point);

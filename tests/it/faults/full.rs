@@ -17,14 +17,14 @@ use procession::grpc::proto::{
     tail_logs_response::Payload,
 };
 
-use super::{
+use super::support::{Rig, intent_durable, not_run, until, until_writable};
+use crate::{
+    daemon::{
+        calls::{self, ended, state, status},
+        proc,
+        support::Client,
+    },
     known::{desired, read_only},
-    support::{Rig, condition, intent_durable, not_run, until, until_writable},
-};
-use crate::daemon::{
-    calls::{self, ended, state, status},
-    proc,
-    support::Client,
 };
 
 /// A small file system in memory, for this thread and those that it starts.
@@ -50,6 +50,13 @@ impl Small {
             return None;
         }
         Some(Self { at })
+    }
+
+    /// Leaves space for a run to begin in, and for some of its output.
+    fn fill_but_little(&self) {
+        self.fill();
+        let filler = File::options().write(true).open(self.filler());
+        filler.unwrap().set_len(26 << 20).unwrap();
     }
 
     fn filler(&self) -> PathBuf {
@@ -171,7 +178,7 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_nothing_else() {
     };
     let answer = client.stop_process(request).await.unwrap().into_inner();
     let told = &status(answer.process.as_ref().unwrap()).conditions;
-    let told = condition(told, "IntentDurable");
+    let told = calls::condition(told, "IntentDurable");
     assert_eq!(told, Some(ConditionStatus::False), "the answer tells of it");
     calls::wait_for(&mut client, "stopped", WaitCondition::Settled).await;
     let durable = intent_durable(&mut client, "stopped").await;
@@ -265,14 +272,7 @@ async fn output_waits_for_space_and_loses_nothing() {
     };
     rig.start();
     let mut client = rig.client().await;
-    small.fill();
-    // Space for the run to begin in, and for some of its output.
-    fs::File::options()
-        .write(true)
-        .open(small.filler())
-        .unwrap()
-        .set_len(26 << 20)
-        .unwrap();
+    small.fill_but_little();
     calls::create(&mut client, writer(&rig, LINES, LogFullAction::Block)).await;
     calls::wait_for(&mut client, "writer", WaitCondition::Running).await;
     let pid = status(&calls::get(&mut client, "writer").await).pid;
@@ -313,13 +313,7 @@ async fn output_that_is_dropped_leaves_a_gap_that_counts_it() {
     };
     rig.start();
     let mut client = rig.client().await;
-    small.fill();
-    fs::File::options()
-        .write(true)
-        .open(small.filler())
-        .unwrap()
-        .set_len(26 << 20)
-        .unwrap();
+    small.fill_but_little();
     calls::create(&mut client, writer(&rig, LINES, LogFullAction::Drop)).await;
     let process = calls::wait_for(&mut client, "writer", WaitCondition::Settled).await;
     assert_eq!(*ended(&process).1, Outcome::ExitCode(41));

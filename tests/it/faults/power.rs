@@ -23,10 +23,13 @@ use tokio::{
 
 use super::{
     disk::{Disk, Power},
-    known::{Answer, Known, desired},
-    support::{Dice, Rig, pass, rounds, until},
+    support::{Rig, pass, until},
 };
-use crate::daemon::support::Client;
+use crate::{
+    chance::{Dice, rounds},
+    daemon::support::Client,
+    known::{Answer, Known, desired},
+};
 
 const NAMES: usize = 8;
 /// From the cut to the answer that nothing can be kept, or never.

@@ -10,10 +10,13 @@ use procession::grpc::proto::{
     ProcessState as State, RestartMode, WaitCondition, exit_status::Outcome,
 };
 
-use super::support::{Rig, rounds, sigkill, until};
-use crate::daemon::{
-    calls::{self, ended, state, status},
-    support::Client,
+use super::support::{Rig, sigkill, until};
+use crate::{
+    chance::rounds,
+    daemon::{
+        calls::{self, ended, state, status},
+        support::Client,
+    },
 };
 
 /// Ends with 41 once the file is there.
@@ -83,7 +86,7 @@ async fn a_shim_that_stands_still_holds_up_nobody_else() {
 }
 
 fn adopted_now(process: &procession::grpc::proto::Process) -> bool {
-    super::support::condition(&status(process).conditions, "Adopted")
+    calls::condition(&status(process).conditions, "Adopted")
         == Some(procession::grpc::proto::ConditionStatus::True)
 }
 

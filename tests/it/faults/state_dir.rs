@@ -4,13 +4,13 @@ use std::{fs, path::Path, time::Duration};
 
 use procession::grpc::proto::{self, ConditionStatus, ProcessState as State, WaitCondition};
 
-use super::{
+use super::support::{Rig, intent_durable, pass, until, until_writable};
+use crate::{
+    daemon::{
+        calls::{self, state, status},
+        proc,
+    },
     known::read_only,
-    support::{Rig, intent_durable, pass, until, until_writable},
-};
-use crate::daemon::{
-    calls::{self, state, status},
-    proc,
 };
 
 #[tokio::test]

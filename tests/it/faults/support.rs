@@ -3,7 +3,6 @@
 
 use std::{
     fs::{self, File},
-    hash::{BuildHasher, RandomState},
     io::Write,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
@@ -11,21 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper_util::rt::TokioIo;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use procession::grpc::proto::{
-    self, Condition, ConditionStatus, Process, RestartMode, RestartPolicy,
-};
+use procession::grpc::proto::{self, ConditionStatus, Process, RestartMode, RestartPolicy};
 use tempfile::TempDir;
-use tokio::net::UnixStream;
-use tonic::transport::Endpoint;
 
 use crate::daemon::{
     calls, proc,
-    support::{Client, PATIENCE, sh},
+    support::{Client, PATIENCE, connect, listener, sh},
 };
 
 /// Time between two looks.
@@ -37,9 +31,6 @@ pub(super) struct Rig {
     program: PathBuf,
     child: Option<Child>,
 }
-
-/// Numbers that follow from a seed.
-pub(super) struct Dice(u64);
 
 // === impl Rig ===
 
@@ -107,7 +98,7 @@ impl Rig {
             .unwrap();
         self.child = Some(child);
         let begun = Instant::now();
-        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+        while listener(&self.socket()) != Some(self.pid()) {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;
                 return Some(status);
@@ -142,16 +133,6 @@ impl Rig {
         sigkill(self.pid());
         let status = self.child.take().unwrap().wait().unwrap();
         assert_eq!(status.signal(), Some(9), "it had ended: {}", self.log());
-        self.until_nobody_listens();
-    }
-
-    /// A child that it was starting listens on until it is executed.
-    pub(super) fn until_nobody_listens(&self) {
-        let begun = Instant::now();
-        while std::os::unix::net::UnixStream::connect(self.socket()).is_ok() {
-            assert!(begun.elapsed() < PATIENCE, "somebody listens");
-            std::thread::sleep(LOOK);
-        }
     }
 
     /// SIGSTOP, and waits until none of its threads is in a system call any more.
@@ -311,46 +292,6 @@ impl Drop for Rig {
     }
 }
 
-// === impl Dice ===
-
-impl Dice {
-    pub(super) fn new() -> Self {
-        let given = std::env::var("PROCESSION_SEED").ok();
-        let seed = given.map_or_else(
-            || RandomState::new().hash_one(0_u8),
-            |text| text.parse().expect("PROCESSION_SEED is a number"),
-        );
-        println!("PROCESSION_SEED={seed}");
-        Self(seed)
-    }
-
-    /// Another one, whose numbers follow from this one's.
-    pub(super) fn split(&mut self) -> Self {
-        Self(self.throw(u64::MAX))
-    }
-
-    /// Below `sides`.
-    pub(super) fn throw(&mut self, sides: u64) -> u64 {
-        // splitmix64
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
-
-async fn connect(path: PathBuf) -> Result<Client, tonic::transport::Error> {
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    let endpoint = Endpoint::from_static("http://localhost");
-    Ok(Client::new(
-        endpoint.connect_with_connector(connector).await?,
-    ))
-}
-
 fn holds(pid: u32, root: &Path) -> bool {
     let fds = fs::read_dir(format!("/proc/{pid}/fd"));
     let mut fds = fds.into_iter().flatten().flatten();
@@ -359,12 +300,6 @@ fn holds(pid: u32, root: &Path) -> bool {
 
 pub(super) fn sigkill(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-}
-
-/// Rounds: `quick`, or as `PROCESSION_KILLS` says, in this part of it.
-pub(crate) fn rounds(quick: usize, part: usize) -> usize {
-    let asked = std::env::var("PROCESSION_KILLS");
-    asked.map_or(quick, |n| (n.parse::<usize>().unwrap() / part).max(1))
 }
 
 /// Says, also where output is captured, that a test was not run. Who asks for a
@@ -409,16 +344,10 @@ pub(super) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// The condition of that type, if it is told of.
-pub(super) fn condition(conditions: &[Condition], kind: &str) -> Option<ConditionStatus> {
-    let found = conditions.iter().find(|c| c.r#type == kind);
-    found.map(Condition::status)
-}
-
 pub(super) async fn store_writable(client: &mut Client) -> bool {
     let info = client.get_server_info(proto::GetServerInfoRequest {}).await;
     let conditions = info.unwrap().into_inner().conditions;
-    condition(&conditions, "StoreWritable") == Some(ConditionStatus::True)
+    calls::condition(&conditions, "StoreWritable") == Some(ConditionStatus::True)
 }
 
 pub(super) async fn until_writable(client: &mut Client, wanted: bool) {
@@ -431,5 +360,5 @@ pub(super) async fn until_writable(client: &mut Client, wanted: bool) {
 /// Whether what is wanted of it is kept.
 pub(super) async fn intent_durable(client: &mut Client, name: &str) -> Option<ConditionStatus> {
     let process = calls::get(client, name).await;
-    condition(&calls::status(&process).conditions, "IntentDurable")
+    calls::condition(&calls::status(&process).conditions, "IntentDurable")
 }

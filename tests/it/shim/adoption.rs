@@ -19,7 +19,7 @@ use procession::{
 use tempfile::TempDir;
 
 use super::support::*;
-use crate::faults::support::rounds;
+use crate::chance::rounds;
 
 /// A state directory, its runner, and a thread-less daemon that can be dropped.
 pub(super) struct Place {

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Where a shim dies, and whether the program has run by then.
-const POINTS: [(&str, bool); 10] = [
+pub(crate) const POINTS: [(&str, bool); 10] = [
     ("after_define", false),
     ("after_pipes", false),
     ("after_fork", false),

@@ -5,105 +5,38 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use procession::grpc::proto::{self, DesiredState as Desired};
 use tokio::sync::Mutex;
 
-use super::{
-    super::{
-        calls::{self, status},
-        races::{Dice, seed},
-        support::{Client, Daemon, command},
-    },
-    kills,
+use super::super::{
+    calls::{self, status},
+    support::{Client, Daemon, command},
 };
-
-/// What one client was told, and what it asked for and was not answered.
-#[derive(Debug, Default, Clone)]
-struct Known {
-    /// `None`: it does not exist.
-    acked: Option<Desired>,
-    /// It may be this instead.
-    unanswered: Option<Option<Desired>>,
-}
-
-/// One command on `name`, chosen by `dice`.
-async fn command_once(client: &mut Client, name: &str, dice: &mut Dice, known: &mut Known) {
-    let exists = known.acked.is_some();
-    let (wanted, result) = match (exists, dice.throw(4)) {
-        (false, _) => {
-            known.unanswered = Some(Some(Desired::Running));
-            let request = proto::CreateProcessRequest {
-                process: Some(command(name, &["sleep", "1000"])),
-                ..Default::default()
-            };
-            let result = client.create_process(request).await.map(drop);
-            (Some(Desired::Running), result)
-        }
-        (true, 0) => {
-            known.unanswered = Some(None);
-            let request = proto::DeleteProcessRequest {
-                name: name.to_owned(),
-                ..Default::default()
-            };
-            (None, client.delete_process(request).await.map(drop))
-        }
-        (true, 1 | 2) => {
-            known.unanswered = Some(Some(Desired::Stopped));
-            let request = proto::StopProcessRequest {
-                name: name.to_owned(),
-                ..Default::default()
-            };
-            let result = client.stop_process(request).await.map(drop);
-            (Some(Desired::Stopped), result)
-        }
-        (true, _) => {
-            known.unanswered = Some(Some(Desired::Running));
-            let request = proto::StartProcessRequest {
-                name: name.to_owned(),
-                ..Default::default()
-            };
-            let result = client.start_process(request).await.map(drop);
-            (Some(Desired::Running), result)
-        }
-    };
-    match result {
-        Ok(()) => {
-            known.acked = wanted;
-            known.unanswered = None;
-        }
-        // A refusal is an answer: nothing was done.
-        Err(status) if refuses(&status) => known.unanswered = None,
-        Err(_) => {}
-    }
-}
-
-fn refuses(status: &tonic::Status) -> bool {
-    use tonic::Code;
-    matches!(
-        status.code(),
-        Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted
-    )
-}
+use crate::{
+    chance::{Dice, rounds},
+    known::{Answer, Known, desired},
+};
 
 /// Asks until the daemon is gone.
 async fn ask_on(mut client: Client, name: String, seed: u64, known: Arc<Mutex<Known>>) {
-    let mut dice = Dice(seed);
+    let (mut dice, process) = (Dice(seed), command(&name, &["sleep", "1000"]));
     loop {
         let mut known = known.lock().await;
-        command_once(&mut client, &name, &mut dice, &mut known).await;
-        if known.unanswered.is_some() {
-            return;
+        match known.ask(&mut client, &process, &mut dice).await {
+            Answer::Kept | Answer::Refused => {}
+            Answer::NotKept => panic!("{name}: its disk is well"),
+            Answer::Gone => return,
         }
     }
 }
 
 #[tokio::test]
 async fn acknowledged_intents_outlive_kills_at_any_instant() {
-    let mut dice = Dice(seed());
+    let mut dice = Dice::new();
     let mut daemon = Daemon::start();
     let names: Vec<String> = (0..8).map(|n| format!("p{n}")).collect();
     let known: BTreeMap<String, Arc<Mutex<Known>>> = names
         .iter()
         .map(|name| (name.clone(), Arc::default()))
         .collect();
-    for round in 0..kills(10) {
+    for round in 0..rounds(10, 1) {
         let mut askers = Vec::new();
         for name in &names {
             let client = daemon.client().await;
@@ -120,29 +53,12 @@ async fn acknowledged_intents_outlive_kills_at_any_instant() {
         let mut client = daemon.client().await;
         let there = desired(&mut client).await;
         for name in &names {
-            let mut known = known[name].lock().await;
             let found = there.get(name).copied();
-            let may = found == known.acked || Some(found) == known.unanswered;
-            assert!(may, "round {round}: {name} is {found:?}, known {known:?}");
-            *known = Known {
-                acked: found,
-                unanswered: None,
-            };
+            let what = format!("round {round}: {name}");
+            known[name].lock().await.check(found, &what);
         }
     }
     daemon.ended().await;
-}
-
-/// By name; what is being deleted counts as gone.
-async fn desired(client: &mut Client) -> BTreeMap<String, Desired> {
-    let request = proto::ListProcessesRequest::default();
-    let listed = client.list_processes(request).await.unwrap().into_inner();
-    let all = listed
-        .processes
-        .iter()
-        .map(|p| (p.name.clone(), status(p).desired_state()));
-    all.filter(|(_, desired)| *desired != Desired::Deleted)
-        .collect()
 }
 
 #[tokio::test]

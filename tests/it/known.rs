@@ -1,15 +1,21 @@
 //! What clients were told, against what a later daemon says.
+#![allow(clippy::print_stdout, reason = "calls that got no answer")]
 
 use std::collections::BTreeMap;
 
 use procession::grpc::proto::{self, ConditionStatus, DesiredState as Desired, Process};
 
-use super::support::{Dice, condition};
-use crate::daemon::{calls::status, support::Client};
+use crate::{
+    chance::Dice,
+    daemon::{
+        calls::{condition, status},
+        support::Client,
+    },
+};
 
 /// Of one process.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// The last that was acknowledged; `None`: it does not exist.
     acked: Option<Desired>,
     /// It may be one of these instead: asked for since, and refused or not answered.
@@ -17,7 +23,7 @@ pub(super) struct Known {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Kept,
     /// Nothing was done.
     Refused,
@@ -31,7 +37,7 @@ pub(super) enum Answer {
 
 impl Known {
     /// One command on `process`, chosen by `dice`.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         client: &mut Client,
         process: &Process,
@@ -60,7 +66,7 @@ impl Known {
 
     /// The last answer came too late to rely on: it only may be so, as `before` it.
     /// Whether it told of a change.
-    pub(super) fn doubt(&mut self, mut before: Self) -> bool {
+    pub(crate) fn doubt(&mut self, mut before: Self) -> bool {
         let told = self.acked;
         let change = before.acked != told && !before.may.contains(&told);
         before.may.push(told);
@@ -69,7 +75,7 @@ impl Known {
     }
 
     /// What is found must be what was told; it is known from now on.
-    pub(super) fn check(&mut self, found: Option<Desired>, what: &str) {
+    pub(crate) fn check(&mut self, found: Option<Desired>, what: &str) {
         let holds = found == self.acked || self.may.contains(&found);
         assert!(holds, "{what}: {found:?}, known {self:?}");
         self.acked = found;
@@ -92,7 +98,7 @@ fn answer(status: &tonic::Status) -> Answer {
 }
 
 /// Whether the reason is STORE_READ_ONLY.
-pub(super) fn read_only(status: &tonic::Status) -> bool {
+pub(crate) fn read_only(status: &tonic::Status) -> bool {
     let reason = b"STORE_READ_ONLY";
     status.details().windows(reason.len()).any(|w| w == reason)
 }
@@ -149,7 +155,7 @@ async fn command_once(
 }
 
 /// By name; what is being deleted counts as gone.
-pub(super) async fn desired(client: &mut Client) -> BTreeMap<String, Desired> {
+pub(crate) async fn desired(client: &mut Client) -> BTreeMap<String, Desired> {
     let request = proto::ListProcessesRequest::default();
     let listed = client.list_processes(request).await.unwrap().into_inner();
     let all = listed.processes.iter();
