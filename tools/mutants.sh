@@ -126,7 +126,7 @@ mutant file-gone-unseen "--lib store::tests" src/store/writer.rs \
     'Ok(_) if identity(&self.setup.dir) != self.file => {' \
     'Ok(_) if identity(&self.setup.dir) != self.file && group.calls.len() > 9 => {'
 
-mutant cgroup-left "--test it shim::adoption" src/runner.rs \
+mutant cgroup-left "--test it shim::adoption" src/runner/shim_runner.rs \
     'Cgroup::discard(&group, &rundir::label(uid, run_id));' \
     'let _ = (&group, rundir::label(uid, run_id));'
 
